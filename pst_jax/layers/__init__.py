@@ -1,0 +1,1 @@
+"""Flax modules that the models are made of."""

@@ -1,0 +1,1 @@
+"""Networks, the schedules of their mixers, and the table of variants."""
