@@ -1,7 +1,17 @@
 """Video action recognition by temporal patch shift and leap attention, in JAX and Flax."""
 
-from pst_jax import ops
-from pst_jax.models.variants import create_model, list_models
+import importlib
 
 __version__ = "0.1.0"
-__all__ = ["create_model", "list_models", "ops"]
+__all__ = ["convert", "create_model", "list_models", "ops"]
+
+_FROM = {"create_model": "pst_jax.models.variants", "list_models": "pst_jax.models.variants"}
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first used: data workers need no jax."""
+    if name in _FROM:
+        return getattr(importlib.import_module(_FROM[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"pst_jax.{name}")
+    raise AttributeError(f"module 'pst_jax' has no attribute {name!r}")

@@ -28,7 +28,8 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., C] to [..., C]."""
         hidden = nn.Dense(self.hidden_dim, dtype=self.dtype, kernel_init=INIT, name="fc1")(x)
-        hidden = nn.gelu(hidden, approximate=False)
+        # jax.nn.gelu goes by erfc: the same to float32's rounding, and 5 % of a CPU training step.
+        hidden = 0.5 * hidden * (1 + jax.lax.erf(hidden * 2**-0.5))
         return nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=INIT, name="fc2")(hidden)
 
 

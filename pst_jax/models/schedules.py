@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pst_jax.ops.temporal_channel_shift import ChannelShift
 from pst_jax.ops.mixing import Mixer
+from pst_jax.ops.temporal_channel_shift import ChannelShift
 from pst_jax.ops.temporal_patch_shift import Tile, as_tile
 
 Mixers = tuple[tuple[Mixer, ...], ...]

@@ -21,15 +21,15 @@ class Variant:
         family: the backbone.
         attributes: of the backbone, where they differ from its defaults.
         schedule: from depths and window, and options of its own, to the mixers.
-        source: the published row.
-        published: (GFLOPs, millions of parameters) as printed, where they are.
+        source: the published row; None where there is none.
+        published: (GFLOPs, millions of parameters) as printed; None where they are not.
     """
 
     family: type[nn.Module]
     attributes: Mapping[str, Any]
     schedule: Callable[..., schedules.Mixers]
-    source: str
-    published: tuple[float, float] | None = None
+    source: str | None
+    published: tuple[float | None, float | None] = (None, None)
 
 
 _TINY = dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24))
@@ -40,18 +40,16 @@ _PST = dict(bias_frames="clip", bias_keys="first_frame")
 
 VARIANTS: dict[str, Variant] = {
     "pst_tiny": Variant(
-        Swin, _TINY | _PST, schedules.patch_shift_transformer, "PST, Table 6: PST-T", (72, 28.5)
+        Swin, _TINY | _PST, schedules.patch_shift_transformer, "PST (ECCV 2022): PST-T", (72, 28.5)
     ),
     "pst_base": Variant(
-        Swin, _BASE | _PST, schedules.patch_shift_transformer, "PST, Table 6: PST-B", (247, 88.8)
+        Swin, _BASE | _PST, schedules.patch_shift_transformer, "PST (ECCV 2022): PST-B", (247, 88.8)
     ),
     "swin2d_tiny": Variant(
-        Swin, _TINY, schedules.space_only, "PST, Table 6: 2D Swin-T", (72, None)
+        Swin, _TINY, schedules.space_only, "PST (ECCV 2022): 2D Swin-T", (72, None)
     ),
-    "swin2d_base": Variant(Swin, _BASE, schedules.space_only, "PST, Table 6: 2D Swin-B", None),
-    "pst_testing": Variant(
-        Swin, _TESTING | _PST, schedules.patch_shift_transformer, "none: small, for tests"
-    ),
+    "swin2d_base": Variant(Swin, _BASE, schedules.space_only, "PST (ECCV 2022): 2D Swin-B"),
+    "pst_testing": Variant(Swin, _TESTING | _PST, schedules.patch_shift_transformer, None),
 }
 
 # Set by the table, not by a caller.

@@ -1,0 +1,77 @@
+"""Parts that configs share: each a function that returns a section with its defaults."""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def base() -> ConfigDict:
+    """Returns a config with every section; a config file sets what differs."""
+    config = ConfigDict()
+    config.seed = 0  # of initialisation, data order, crops, dropout
+    config.init_from = ""  # .npz of released names, or a working directory, to start from
+    config.model = ConfigDict()  # name, num_classes, and overrides of pst_jax.create_model
+    config.data = data()
+    config.clip = ConfigDict()  # fields of pst_jax.data.transforms.ClipSpec, for training
+    config.optim = optim()
+    config.train = train()
+    config.eval = evaluation()
+    return config
+
+
+def data() -> ConfigDict:
+    """Where the videos are."""
+    return ConfigDict(
+        {
+            "root": "",  # folder that the lists' paths are relative to
+            "train": "train.csv",  # list `path,label`, below root; or a folder per class
+            "test": "test.csv",
+            "num_threads": 2,  # that decode, per process
+            "num_workers": 0,  # processes that decode; 0: threads of this one
+            "max_unreadable_share": 0.01,  # of the clips of training, replaced; above: stop
+        }
+    )
+
+
+def optim() -> ConfigDict:
+    """The released PST recipe: AdamW by parameter groups, cosine by the epoch."""
+    return ConfigDict(
+        {
+            "learning_rate": 1e-3,
+            "schedule": "epoch_cosine",  # or "step_cosine"
+            "warmup_epochs": 2.5,
+            # (pattern of the parameter's path, factor on the rate, weight decay), first match
+            "groups": (
+                ("relative_position_bias_table", 1.0, 0.0),
+                ("^head/", 1.0, 0.02),
+                ("", 0.1, 0.02),
+            ),
+            "clip_norm": config_dict.placeholder(float),  # of the whole gradient; None: off
+            "label_smoothing": 0.0,
+        }
+    )
+
+
+def train() -> ConfigDict:
+    """How long, and how often to say so."""
+    return ConfigDict(
+        {
+            "batch_size": 64,  # over all devices
+            "num_epochs": 30.0,
+            "log_every_steps": 20,
+            "checkpoint_every_steps": 200,
+            "eval_every_epochs": 5,  # 0: only at the end
+        }
+    )
+
+
+def evaluation() -> ConfigDict:
+    """How a trained model is measured."""
+    return ConfigDict(
+        {
+            "batch_size": 64,  # over all devices
+            "views": "1x1",  # temporal clips x spatial crops
+            "average": "prob",  # over the views of a video: "prob", "logit" or "sum"
+            "short_side_px": 0,  # of the resized frames; 0: size_px, so that three crops fit
+            "has_reversed_pairs": False,  # class 2k + 1 is class 2k played backwards
+            "shuffle_frames": False,  # measure on time-shuffled frames too
+        }
+    )

@@ -1,0 +1,140 @@
+"""Checkpoints by orbax: params, the rest of the training state, and the config that made them.
+
+A checkpoint is complete or does not exist: orbax writes to a temporary directory and renames it.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from jax.sharding import Sharding
+
+from pst_jax.training.state import TrainState
+
+DIRECTORY = "checkpoints"
+
+
+def open_manager(workdir: pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
+    """Opens the checkpoints of a working directory, which is made where it is missing.
+
+    Args:
+        workdir: the run's directory.
+        keep: how many of the newest checkpoints are kept.
+
+    Returns:
+        A manager, to be closed.
+    """
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    return ocp.CheckpointManager((workdir / DIRECTORY).absolute(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]) -> None:
+    """Saves a state under its step, unless that step is saved already."""
+    step = int(state.step)
+    if step in manager.all_steps():
+        return
+    arrays = ocp.args.StandardSave
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            params=arrays(state.params),
+            optimizer=arrays(state.opt_state),
+            config=ocp.args.JsonSave(config),
+        ),
+    )
+
+
+def restore(manager: ocp.CheckpointManager, fresh: TrainState, sharding: Sharding) -> TrainState:
+    """Restores the newest checkpoint.
+
+    Args:
+        manager: of `open_manager`, with at least one checkpoint.
+        fresh: a state of the same model and optimizer; its values do not matter.
+        sharding: where the arrays are to live.
+
+    Returns:
+        The saved state.
+
+    Raises:
+        ValueError: if the checkpoint was made by another model.
+    """
+    step = manager.latest_step()
+    _check_params(manager, step, fresh.params)
+    saved = manager.restore(
+        step,
+        args=ocp.args.Composite(
+            params=ocp.args.StandardRestore(_abstract(fresh.params, sharding)),
+            optimizer=ocp.args.StandardRestore(_abstract(fresh.opt_state, sharding)),
+        ),
+    )
+    count = jax.device_put(jax.numpy.int32(step), sharding)
+    return TrainState(count, saved["params"], saved["optimizer"])
+
+
+def restore_params(
+    workdir: pathlib.Path, expected: Any = None, sharding: Sharding | None = None
+) -> tuple[Any, int]:
+    """Restores the parameters of a run's newest checkpoint.
+
+    Args:
+        workdir: the run's directory, or its directory of checkpoints.
+        expected: tree of arrays or shapes that the checkpoint must have; None: whatever it has.
+        sharding: where the arrays are to live; None: on the first device.
+
+    Returns:
+        The parameters and the step after which they were saved.
+
+    Raises:
+        ValueError: if there is no checkpoint, or it was made by another model.
+    """
+    workdir = pathlib.Path(workdir)
+    workdir = workdir.parent if workdir.name == DIRECTORY else workdir
+    if not (workdir / DIRECTORY).is_dir():
+        raise ValueError(f"{workdir} holds no checkpoints: train there first, by train.py")
+    with open_manager(workdir) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise ValueError(f"{workdir / DIRECTORY} is empty: train there first, by train.py")
+        if expected is not None:
+            _check_params(manager, step, expected)
+        saved = manager.item_metadata(step)["params"]
+        target = _abstract(saved if expected is None else expected, sharding)
+        restored = manager.restore(
+            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(target))
+        )
+    return restored["params"], step
+
+
+def _abstract(tree: Any, sharding: Sharding | None) -> Any:
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
+
+
+def _check_params(manager: ocp.CheckpointManager, step: int, expected: Any) -> None:
+    """Raises ValueError where the saved parameters are not those of the expected model."""
+    saved = _shapes(manager.item_metadata(step)["params"])
+    wanted = _shapes(expected)
+    lines = [f"missing: {path} {wanted[path]}" for path in wanted.keys() - saved.keys()]
+    lines += [f"unknown: {path} {saved[path]}" for path in saved.keys() - wanted.keys()]
+    lines += [
+        f"misshapen: {path} is {saved[path]}, the model has {wanted[path]}"
+        for path in wanted.keys() & saved.keys()
+        if saved[path] != wanted[path]
+    ]
+    if lines:
+        raise ValueError(
+            f"the checkpoint of step {step} in {manager.directory} was made by another model (use "
+            "its own config, or --config.init_from to fine-tune it):\n  "
+            + "\n  ".join(sorted(lines))
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    flat = traverse_util.flatten_dict(dict(tree), sep="/")
+    return {path: tuple(leaf.shape) for path, leaf in flat.items()}

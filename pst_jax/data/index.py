@@ -1,0 +1,207 @@
+"""Lists of videos and their labels, from the text files and folders people already have."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One labelled video.
+
+    Attributes:
+        path: where the file lies, ready to be opened.
+        label: class number, from 0.
+        video_id: names the video within its list (the path below the data root; a second line
+            of the same file gets `#2`), so that results do not depend on where the data lies.
+    """
+
+    path: str
+    label: int
+    video_id: str
+
+
+def read_index(
+    source: str | Path, root: str | Path | None = None, num_classes: int | None = None
+) -> tuple[tuple[Record, ...], tuple[str, ...] | None]:
+    """Reads a list of videos from a folder of class folders or from a text file.
+
+    Args:
+        source: a folder (see `read_folder`) or a file (see `read_csv`).
+        root: for a file, the folder its paths are relative to; by default the file's own.
+        num_classes: where given, every label must be below it.
+
+    Returns:
+        The records, and the class names of a folder (`None` for a file, which has none).
+
+    Raises:
+        ValueError: if `source` does not exist or a line or folder of it is not usable.
+    """
+    source = Path(source)
+    if source.is_dir():
+        records, class_names = read_folder(source)
+        if num_classes is not None and len(class_names) > num_classes:
+            raise ValueError(
+                f"{source}: has {len(class_names)} class folders, but num_classes={num_classes}: "
+                "raise num_classes or remove folders"
+            )
+        return records, class_names
+    if source.is_file():
+        return read_csv(source, root, num_classes), None
+    raise ValueError(
+        f"source={str(source)!r} does not exist: give a text file of lines 'path,label' or a "
+        "folder that holds one folder of videos per class"
+    )
+
+
+def read_csv(
+    csv_path: str | Path, root: str | Path | None = None, num_classes: int | None = None
+) -> tuple[Record, ...]:
+    """Reads lines `path,label` or `path label` (the lists of mmaction), with or without a header.
+
+    The label is what stands behind the last separator, so a path may contain spaces.
+
+    Args:
+        csv_path: the text file, UTF-8; empty lines are passed over.
+        root: the folder that paths are relative to; by default the file's own. An absolute path
+            must lie below it.
+        num_classes: where given, every label must be below it.
+
+    Returns:
+        One record per line, in the file's order.
+
+    Raises:
+        ValueError: naming file and line: a line without a label, a label that is no integer or
+            out of range, a path outside `root`; or a file without any video.
+    """
+    csv_path = Path(csv_path)
+    root = os.path.abspath(csv_path.parent if root is None else root)
+    try:
+        lines = csv_path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{csv_path}: cannot be read as a text file: {error}") from error
+    entries = []
+    is_first = True
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{csv_path}:{number}"
+        path, label = _split_line(line.strip(), where)
+        is_header = is_first and (path.lower(), label.lower()) == ("path", "label")
+        is_first = False
+        if not is_header:
+            entries.append((*_below_root(path, root, where), _label(label, num_classes, where)))
+    if not entries:
+        raise ValueError(f"{csv_path}: lists no video: write one line 'path,label' per video")
+    return _with_unique_ids(entries)
+
+
+def read_folder(root: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """Reads a folder of one folder per class; labels number the class names in sorted order.
+
+    Args:
+        root: folder with `<class name>/<video>`; hidden entries and files that are not videos
+            by their suffix are passed over.
+
+    Returns:
+        The records, sorted by class and file name, and the class names.
+
+    Raises:
+        ValueError: if there is no such folder or no video in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"root={str(root)!r} is not a folder: give one with a folder per class")
+    class_names = tuple(
+        sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    )
+    entries = []
+    for label, class_name in enumerate(class_names):
+        for file in sorted((root / class_name).iterdir(), key=lambda file: file.name):
+            if file.suffix.lower() in VIDEO_SUFFIXES and file.name[0] != ".":
+                entries.append((os.path.abspath(file), f"{class_name}/{file.name}", label))
+    if not entries:
+        raise ValueError(
+            f"{root}: holds no <class>/<video>: videos end in {', '.join(VIDEO_SUFFIXES)}"
+        )
+    return _with_unique_ids(entries), class_names
+
+
+def fingerprint(records: Iterable[Record]) -> str:
+    """Names a list of videos by what it holds and in which order.
+
+    Args:
+        records: the list; its root does not matter, only video ids and labels do.
+
+    Returns:
+        `<count>:<sha256 in hex>`; resuming on another list must be refused by comparing it.
+    """
+    digest = hashlib.sha256()
+    count = 0
+    for record in records:
+        # JSON-like framing is not needed: a newline cannot stand in an id read from lines.
+        digest.update(f"{record.label} {record.video_id}\n".encode())
+        count += 1
+    return f"{count}:{digest.hexdigest()}"
+
+
+def _split_line(line: str, where: str) -> tuple[str, str]:
+    """Splits at the last comma, or, where that leaves no label, at the last white space."""
+    by_comma = line.rsplit(",", 1)
+    by_space = line.rsplit(None, 1)
+    parts = by_comma
+    if len(by_comma) < 2 or (not _is_integer(by_comma[1]) and _is_integer(by_space[-1])):
+        parts = by_space
+    if len(parts) < 2 or not parts[0].strip() or not parts[1].strip():
+        raise ValueError(f"{where}: {line!r} has no label: write 'path,label' or 'path label'")
+    path, label = parts[0].strip(), parts[1].strip()
+    if len(path) > 1 and path[0] == path[-1] == '"':
+        path = path[1:-1].replace('""', '"')  # as the csv writers of spreadsheets quote
+    return path, label
+
+
+def _is_integer(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _label(text: str, num_classes: int | None, where: str) -> int:
+    if not _is_integer(text):
+        raise ValueError(f"{where}: label {text!r} is not an integer: number the classes from 0")
+    label = int(text)
+    if label < 0 or (num_classes is not None and label >= num_classes):
+        highest = "" if num_classes is None else f" to {num_classes - 1} (num_classes - 1)"
+        raise ValueError(
+            f"{where}: label {label} is out of range: allowed is 0{highest or ' and above'}; "
+            "correct the line or num_classes"
+        )
+    return label
+
+
+def _below_root(path: str, root: str, where: str) -> tuple[str, str]:
+    """Returns the absolute path and the path below `root`, by name: links are not resolved."""
+    full = os.path.normpath(os.path.join(root, path))
+    relative = os.path.relpath(full, root)
+    if relative == os.curdir or relative.split(os.sep)[0] == os.pardir:
+        raise ValueError(
+            f"{where}: path {path!r} leaves the data root {root!r}: move the file below it or "
+            "give another root"
+        )
+    return full, Path(relative).as_posix()
+
+
+def _with_unique_ids(entries: list[tuple[str, str, int]]) -> tuple[Record, ...]:
+    seen: dict[str, int] = {}
+    records = []
+    for path, relative, label in entries:
+        seen[relative] = seen.get(relative, 0) + 1
+        suffix = f"#{seen[relative]}" if seen[relative] > 1 else ""
+        records.append(Record(path, label, relative + suffix))
+    return tuple(records)

@@ -1,0 +1,338 @@
+"""What a clip is, and resizing, cropping and flipping whole clips, uint8 [T, H, W, 3].
+
+One box and one flip hold for all frames of a clip. Resizing is OpenCV's bilinear without
+antialiasing, as in the released code: another filter costs accuracy with released weights.
+Crops and flips are views; nothing is copied where nothing changes.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from pst_jax.data.sampling import SAMPLINGS, Randint, Sampling
+
+# The loader's own threads and processes share the cores; OpenCV's would come on top.
+cv2.setNumThreads(0)
+
+Flip = Literal["none", "all", "skip", "swap"]
+Crop = Literal["random_resized", "random", "none"]
+FLIPS = ("none", "all", "skip", "swap")
+CROPS = ("random_resized", "random", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSpec:
+    """How a clip is taken from a video.
+
+    Attributes:
+        num_frames: frames of a clip, T.
+        size_px: height and width of a clip, S.
+        short_side_px: the video's shorter side is first resized to this; at least `size_px`
+            where a square of `size_px` is cut (and equal to it for three crops).
+        short_side_max_px: where given, training draws the shorter side from `short_side_px` to
+            this, both included (LAPS).
+        sampling: which frames, see `sampling.clip_indices`.
+        stride_frames: distance of the frames, see there.
+        crop: in training `random_resized` (a box of random area and aspect, resized), `random`
+            (a random square) or `none` (the middle). Evaluation does not use it.
+        area_range: shares of the frame's area for `random_resized`.
+        aspect_range: width / height for `random_resized`.
+        flip: whether training mirrors half of the clips, see `flipped_label`.
+        flip_labels: for `skip` the labels never mirrored, for `swap` the mirrored label of each.
+
+    Raises:
+        ValueError: if the fields do not fit together.
+    """
+
+    num_frames: int
+    size_px: int
+    short_side_px: int = 256
+    short_side_max_px: int | None = None
+    sampling: Sampling = "uniform"
+    stride_frames: int = 2
+    crop: Crop = "random_resized"
+    area_range: tuple[float, float] = (0.08, 1.0)
+    aspect_range: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: Flip = "none"
+    flip_labels: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        for name in ("num_frames", "size_px", "short_side_px", "stride_frames"):
+            check_at_least(name, getattr(self, name), 1)
+        allowed_names = (("sampling", SAMPLINGS), ("crop", CROPS), ("flip", FLIPS))
+        for name, allowed in allowed_names:
+            if getattr(self, name) not in allowed:
+                value = getattr(self, name)
+                raise ValueError(f"{name}={value!r} is unknown: allowed are {', '.join(allowed)}")
+        if self.crop != "random_resized" and self.short_side_px < self.size_px:
+            raise ValueError(
+                f"short_side_px={self.short_side_px} must be at least size_px={self.size_px} for "
+                f"crop={self.crop!r}"
+            )
+        if self.short_side_max_px is not None:
+            check_at_least("short_side_max_px", self.short_side_max_px, self.short_side_px)
+        for name in ("area_range", "aspect_range"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high or (name == "area_range" and high > 1):
+                limit = " <= 1" if name == "area_range" else ""
+                raise ValueError(f"{name}={(low, high)} must have 0 < low <= high{limit}")
+        if (self.flip in ("skip", "swap")) != (self.flip_labels is not None):
+            raise ValueError(
+                f"flip={self.flip!r} with flip_labels={self.flip_labels!r}: 'skip' and 'swap' need "
+                "flip_labels, the others must not have any"
+            )
+        if self.flip == "swap" and sorted(self.flip_labels) != list(range(len(self.flip_labels))):
+            raise ValueError(
+                f"flip_labels={self.flip_labels} must be a permutation of 0 to "
+                f"{len(self.flip_labels) - 1} for flip='swap'"
+            )
+
+
+class Box(NamedTuple):
+    """A part of a frame, in px: columns [left, left + width), rows [top, top + height)."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def resize(clip: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes every frame; returns the clip itself where it has that size.
+
+    Args:
+        clip: uint8 [T, H, W, 3].
+        height: new height in px, at least 1.
+        width: new width in px, at least 1.
+
+    Returns:
+        uint8 [T, height, width, 3].
+
+    Raises:
+        ValueError: if the clip's shape or type or the new size is not as above.
+    """
+    _check_clip(clip)
+    if height < 1 or width < 1:
+        raise ValueError(f"height={height}, width={width} must be at least 1 px")
+    if clip.shape[1:3] == (height, width):
+        return clip
+    resized = np.empty((clip.shape[0], height, width, 3), dtype=np.uint8)
+    for source, target in zip(clip, resized):
+        cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def resize_short_side(clip: np.ndarray, short_side_px: int) -> np.ndarray:
+    """Resizes so that the shorter side becomes `short_side_px`, keeping the aspect.
+
+    Args:
+        clip: uint8 [T, H, W, 3].
+        short_side_px: at least 1.
+
+    Returns:
+        uint8 [T, h, w, 3] with h = int(H * short_side_px / min(H, W) + 0.5), w likewise.
+
+    Raises:
+        ValueError: if the clip or the size is not as above.
+
+    Source: mmcv `imrescale`, used by the released `Resize`.
+    """
+    _check_clip(clip)
+    height, width = clip.shape[1:3]
+    scale = short_side_px / min(height, width)
+    return resize(clip, int(height * scale + 0.5), int(width * scale + 0.5))
+
+
+def crop(clip: np.ndarray, box: Box) -> np.ndarray:
+    """Cuts one box from all frames.
+
+    Args:
+        clip: uint8 [T, H, W, 3].
+        box: must lie within the frame.
+
+    Returns:
+        uint8 [T, box.height, box.width, 3], a view.
+
+    Raises:
+        ValueError: if the box does not lie within the frame.
+    """
+    _check_clip(clip)
+    height, width = clip.shape[1:3]
+    left, top, box_width, box_height = box
+    is_inside = left >= 0 and top >= 0 and left + box_width <= width and top + box_height <= height
+    if not is_inside or box_width < 1 or box_height < 1:
+        raise ValueError(f"{box} does not lie within a frame of {height} x {width} px: resize")
+    return clip[:, top : top + box_height, left : left + box_width]
+
+
+def random_resized_crop_box(
+    height: int,
+    width: int,
+    uniform: Callable[..., np.ndarray],
+    randint: Randint,
+    *,
+    area_range: tuple[float, float] = (0.08, 1.0),
+    aspect_range: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Box:
+    """Draws a box of random area and aspect; a central square where ten draws do not fit.
+
+    Args:
+        height: of the frame in px, at least 1.
+        width: of the frame in px, at least 1.
+        uniform: draws floats, `uniform(low, high, size=...)`.
+        randint: draws integers, `randint(low, high)` in [low, high).
+        area_range: share of the frame's area, uniform.
+        aspect_range: width / height, uniform in its logarithm.
+
+    Returns:
+        The box.
+
+    Source: mmaction2 0.x and PST, `RandomResizedCrop`, draw for draw.
+    """
+    num_tries = 10
+    aspects = np.exp(uniform(np.log(aspect_range[0]), np.log(aspect_range[1]), size=num_tries))
+    areas = uniform(*area_range, size=num_tries) * (height * width)
+    widths = np.rint(np.sqrt(areas * aspects)).astype(int)
+    heights = np.rint(np.sqrt(areas / aspects)).astype(int)
+    for box_width, box_height in zip(widths.tolist(), heights.tolist()):
+        # A box of no pixel is possible in tiny frames only, where the released code would fail.
+        if 1 <= box_width <= width and 1 <= box_height <= height:
+            left = int(randint(0, width - box_width + 1))
+            top = int(randint(0, height - box_height + 1))
+            return Box(left, top, box_width, box_height)
+    side = min(height, width)
+    return Box((width - side) // 2, (height - side) // 2, side, side)
+
+
+def random_crop_box(height: int, width: int, size_px: int, randint: Randint) -> Box:
+    """Draws the place of a square of `size_px`; `randint(low, high)` draws in [low, high).
+
+    Raises:
+        ValueError: if the frame, `height` x `width` px, is smaller than the square.
+    """
+    _check_fits(height, width, size_px)
+    left = int(randint(0, width - size_px + 1))
+    top = int(randint(0, height - size_px + 1))
+    return Box(left, top, size_px, size_px)
+
+
+def centre_crop_box(height: int, width: int, size_px: int) -> Box:
+    """Returns the square of `size_px` in the middle, rounded towards the left and the top.
+
+    Raises:
+        ValueError: if the frame, `height` x `width` px, is smaller than the square.
+
+    Source: mmaction2, `CenterCrop`.
+    """
+    _check_fits(height, width, size_px)
+    return Box((width - size_px) // 2, (height - size_px) // 2, size_px, size_px)
+
+
+def three_crop_boxes(height: int, width: int, size_px: int) -> tuple[Box, Box, Box]:
+    """Returns the squares at the left (top), at the right (bottom) and in the middle.
+
+    The released order. Both steps are (long side - size_px) // 2, so that of an odd rest the
+    last pixel is never seen.
+
+    Args:
+        height: of the frame in px.
+        width: of the frame in px.
+        size_px: must equal the shorter side.
+
+    Returns:
+        Three boxes.
+
+    Raises:
+        ValueError: if the shorter side is not `size_px`.
+
+    Source: mmaction2 0.x and PST, `ThreeCrop`.
+    """
+    if min(height, width) != size_px:
+        raise ValueError(
+            f"size_px={size_px} must equal the shorter side of the frame, {height} x {width} px, "
+            f"for three crops: resize the short side to {size_px} first"
+        )
+    step_x, step_y = (width - size_px) // 2, (height - size_px) // 2
+    return tuple(Box(k * step_x, k * step_y, size_px, size_px) for k in (0, 2, 1))
+
+
+def random_square(clip: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> np.ndarray:
+    """Resizes the short side and cuts a square as training wants it.
+
+    Args:
+        clip: uint8 [T, H, W, 3].
+        spec: `short_side_px`, `short_side_max_px`, `crop`, its ranges and `size_px` are used.
+        rng: draws the short side and the box.
+
+    Returns:
+        uint8 [T, size_px, size_px, 3].
+    """
+    short_side_px = spec.short_side_px
+    if spec.short_side_max_px is not None:
+        short_side_px = int(rng.integers(short_side_px, spec.short_side_max_px + 1))
+    clip = resize_short_side(clip, short_side_px)
+    height, width = clip.shape[1:3]
+    if spec.crop == "random_resized":
+        ranges = dict(area_range=spec.area_range, aspect_range=spec.aspect_range)
+        box = random_resized_crop_box(height, width, rng.uniform, rng.integers, **ranges)
+    elif spec.crop == "random":
+        box = random_crop_box(height, width, spec.size_px, rng.integers)
+    else:
+        box = centre_crop_box(height, width, spec.size_px)
+    return resize(crop(clip, box), spec.size_px, spec.size_px)
+
+
+def flip_horizontally(clip: np.ndarray) -> np.ndarray:
+    """Mirrors every frame of uint8 [T, H, W, 3], left to right; returns a view."""
+    _check_clip(clip)
+    return clip[:, :, ::-1]
+
+
+def flipped_label(label: int, flip: Flip, flip_labels: tuple[int, ...] = ()) -> int | None:
+    """Says what a clip is when it is seen in a mirror.
+
+    Args:
+        label: the clip's class.
+        flip: `none` (never flip), `all` (flip, keep the label), `skip` (never flip the classes
+            in `flip_labels`, as released: left and right stay what they are) or `swap` (the
+            mirrored clip is of class `flip_labels[label]`).
+        flip_labels: classes for `skip`, a permutation of all classes for `swap`.
+
+    Returns:
+        The label of the mirrored clip, or `None` where it must not be mirrored.
+
+    Raises:
+        ValueError: if `swap` has no class for `label`.
+    """
+    if flip == "none" or (flip == "skip" and label in flip_labels):
+        return None
+    if flip != "swap":
+        return label
+    if label >= len(flip_labels):
+        raise ValueError(
+            f"flip_labels has {len(flip_labels)} classes, none for label {label}: flip='swap' "
+            "needs the mirrored class of every class"
+        )
+    return flip_labels[label]
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raises a `ValueError` that names the argument where it is below `least`."""
+    if value < least:
+        raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def _check_clip(clip: np.ndarray) -> None:
+    if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8:
+        raise ValueError(f"clip is {clip.dtype} {list(clip.shape)}: must be uint8 [T, H, W, 3]")
+
+
+def _check_fits(height: int, width: int, size_px: int) -> None:
+    if not 1 <= size_px <= min(height, width):
+        raise ValueError(
+            f"size_px={size_px} must lie in [1, {min(height, width)}], the shorter side of a "
+            f"frame of {height} x {width} px: resize the short side to at least {size_px}"
+        )

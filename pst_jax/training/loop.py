@@ -1,0 +1,315 @@
+"""The training loop: data in, steps, metrics and checkpoints out, from where it stopped."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from pst_jax import checkpoint, convert, experiment, sharding
+from pst_jax.data import loader
+from pst_jax.evaluation import views
+from pst_jax.training import metrics, optim
+from pst_jax.training.state import TrainState
+from pst_jax.training.step import make_predict, make_train_step
+from pst_jax.training.writer import MetricWriter
+
+DONE, PREEMPTED = 0, 75
+
+# What may differ when a run goes on: nothing of it changes a parameter.
+_FREE = ("eval.", "train.log_every_steps", "train.checkpoint_every_steps", "data.num_threads")
+_FREE += ("train.eval_every_epochs", "data.num_workers", "data.root", "data.max_unreadable_share")
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
+    """Trains what a config describes, or goes on with it.
+
+    Writes to `workdir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and
+    unreadable.txt if videos had to be replaced.
+
+    Args:
+        config: resolved, see `configs/common.py`.
+        workdir: made where it is missing; one run each.
+
+    Returns:
+        0 when the last step is done, 75 when a signal stopped it (after saving).
+
+    Raises:
+        ValueError: if the config, the data or an earlier run in `workdir` do not fit.
+    """
+    workdir = pathlib.Path(workdir)
+    built = experiment.build(config)
+    _claim(workdir, config, built.fingerprints)
+    mesh = sharding.make_mesh()
+    steps_per_epoch = max(len(built.train_records) // config.train.batch_size, 1)
+    num_steps = loader.num_train_steps(
+        len(built.train_records), config.train.batch_size, math.ceil(config.train.num_epochs)
+    )
+    num_steps = min(num_steps, math.floor(config.train.num_epochs * steps_per_epoch))
+    schedule = experiment.build_schedule(config, num_steps, steps_per_epoch)
+    with contextlib.ExitStack() as stack:
+        manager = stack.enter_context(checkpoint.open_manager(workdir))
+        params = _initial_params(config, built.model, is_resumed=bool(manager.all_steps()))
+        groups = tuple(optim.Group(*group) for group in config.optim.groups)
+        optimizer = optim.adamw(schedule, params, groups, clip_norm=config.optim.clip_norm)
+        state = _resume(manager, TrainState.create(params, optimizer), mesh, num_steps)
+        run = _Run(
+            config=config,
+            workdir=workdir,
+            built=built,
+            mesh=mesh,
+            manager=manager,
+            writer=stack.enter_context(MetricWriter(workdir, int(state.step))),
+            train_step=make_train_step(
+                built.model,
+                optimizer,
+                mesh,
+                label_smoothing=config.optim.label_smoothing,
+                seed=config.seed,
+            ),
+            predict=make_predict(built.model, mesh),
+            schedule=schedule,
+            num_steps=num_steps,
+            eval_every_steps=round(config.train.eval_every_epochs * steps_per_epoch),
+            is_stopping=stack.enter_context(_stop_signals()),
+        )
+        return run(state)
+
+
+@dataclasses.dataclass
+class _Run:
+    """The parts of a run that stay the same from step to step, and what it counts."""
+
+    config: ConfigDict
+    workdir: pathlib.Path
+    built: experiment.Experiment
+    mesh: Mesh
+    manager: Any
+    writer: MetricWriter
+    train_step: Callable
+    predict: Callable
+    schedule: optim.Schedule
+    num_steps: int
+    eval_every_steps: int
+    is_stopping: Callable[[], bool]
+    num_replaced: int = 0
+    num_seen: int = 0
+
+    def __call__(self, state: TrainState) -> int:
+        """Runs from `state` to the last step, or to a signal."""
+        config, start = self.config, int(state.step)
+        batches = loader.train_batches(
+            self.built.train_records,
+            self.built.clip,
+            batch_size=config.train.batch_size,
+            num_epochs=math.ceil(config.train.num_epochs),
+            seed=config.seed,
+            start_step=start,
+            num_threads=config.data.num_threads,
+            num_workers=config.data.num_workers,
+        )
+        window = _Window()
+        bar = tqdm(total=self.num_steps, initial=start, unit="step", disable=None)
+        with bar, contextlib.closing(batches):
+            for step in range(start + 1, self.num_steps + 1):
+                batch = window.wait_for(batches)
+                self._count_replaced(batch.pop("problem"))
+                del batch["index"]
+                state, sums = self.train_step(state, sharding.shard_batch(batch, self.mesh))
+                window.add(sums)
+                bar.update()
+                if step % config.train.log_every_steps == 0 or step == self.num_steps:
+                    self._log(step, window, bar)
+                    window = _Window()
+                is_last = step == self.num_steps
+                # Ahead of saving: what is killed in between is done again, and not left out.
+                if is_last or self.eval_every_steps and step % self.eval_every_steps == 0:
+                    self._evaluate(step, state)
+                is_due = step % config.train.checkpoint_every_steps == 0
+                if is_last or is_due or self.is_stopping():
+                    checkpoint.save(self.manager, state, config.to_dict())
+                if not is_last and self.is_stopping():
+                    logging.warning("stopped after step %d, saved; rerun to go on", step)
+                    return PREEMPTED
+        return DONE
+
+    def _log(self, step: int, window: "_Window", bar: tqdm) -> None:
+        """Writes and shows what happened since the last time."""
+        values = window.close() | {"learning_rate": float(self.schedule(step - 1))}
+        if not math.isfinite(values["loss"]):
+            raise ValueError(
+                f"the loss at step {step} is {values['loss']}: lower config.optim.learning_rate "
+                "or set config.optim.clip_norm; the last checkpoint is from before"
+            )
+        self.writer.write(step, "train", values)
+        text = (
+            "loss {loss:.3f}, top-1 {top1:.1%}, {clips_per_s:.0f} clips/s, waits for data "
+            "{data_wait_share:.0%}".format(**values)
+        )
+        bar.set_postfix_str(text)
+        if bar.disable:  # not a terminal
+            tqdm.write(f"step {step} of {self.num_steps}: {text}")
+
+    def _count_replaced(self, problems: np.ndarray) -> None:
+        """Lists replaced videos, and stops the run where there are too many."""
+        self.num_seen += len(problems)
+        found = [problem for problem in problems if problem]
+        if not found:
+            return
+        self.num_replaced += len(found)
+        with (self.workdir / "unreadable.txt").open("a") as file:
+            file.writelines(f"{problem}\n" for problem in found)
+        share, allowed = self.num_replaced / self.num_seen, self.config.data.max_unreadable_share
+        # One in the first few clips is no share yet.
+        if share > allowed and self.num_replaced > max(allowed * 1000, 1):
+            raise ValueError(
+                f"{self.num_replaced} of {self.num_seen} clips could not be read and were "
+                f"replaced, more than config.data.max_unreadable_share={allowed}; they are listed "
+                f"in {self.workdir / 'unreadable.txt'}"
+            )
+
+    def _evaluate(self, step: int, state: TrainState) -> None:
+        """Evaluates one view of each test video, and writes the figures."""
+        result = views.predict_all(
+            self.predict,
+            state.params,
+            self.built.test_records,
+            self.built.eval_clip,
+            self.mesh,
+            batch_size=self.config.eval.batch_size,
+            num_threads=self.config.data.num_threads,
+        )
+        values = views.accuracy(result, self.config.eval.has_reversed_pairs)
+        values = {name: value for name, value in values.items() if isinstance(value, float)}
+        self.writer.write(step, "test", values)
+        figures = ", ".join(f"{name} {value:.1%}" for name, value in values.items())
+        tqdm.write(f"step {step}: {figures}")
+
+
+class _Window:
+    """Metrics and times since the last log line."""
+
+    def __init__(self):
+        self.start, self.waited, self.sums = time.perf_counter(), 0.0, []
+
+    def wait_for(self, batches) -> dict[str, Any]:
+        """Takes the next batch, and counts the time that it took to come."""
+        start = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - start
+        return batch
+
+    def add(self, sums: dict[str, jax.Array]) -> None:
+        """Adds a step's sums; waits for the step before, so that one is computed ahead."""
+        if self.sums:
+            jax.block_until_ready(self.sums[-1])
+        self.sums.append(sums)
+
+    def close(self) -> dict[str, float]:
+        """Returns the means over the window's clips, speed, and the share of waiting."""
+        sums = jax.device_get(self.sums)
+        seconds = time.perf_counter() - self.start
+        total = {name: float(np.sum([s[name] for s in sums])) for name in sums[0]}
+        values = metrics.means({k: total[k] for k in ("loss", "top1", "top5", "count")})
+        values["grad_norm"] = total["grad_norm"] / len(sums)
+        values["clips_per_s"] = total["count"] / seconds
+        values["data_wait_share"] = self.waited / seconds
+        return values
+
+
+def _initial_params(config: ConfigDict, model, is_resumed: bool) -> Any:
+    """Returns the parameters to start from; those of a resumed run only give shapes."""
+    size_px = config.clip.size_px
+    if config.init_from and not is_resumed:
+        variables, changes = convert.init_from_file(
+            config.init_from, model, seed=config.seed, image_size=size_px
+        )
+        for change in changes:
+            tqdm.write(f"init_from: {change}")
+        return jax.tree.map(jax.numpy.asarray, variables["params"])
+    video = jax.numpy.zeros((1, model.num_frames, size_px, size_px, 3))
+    init = jax.jit(lambda key: model.init(key, video, train=False)["params"])
+    return init(jax.random.key(config.seed))
+
+
+def _resume(manager, fresh: TrainState, mesh, num_steps: int) -> TrainState:
+    """Restores the newest checkpoint where there is one, and says so."""
+    everywhere = sharding.replicated(mesh)
+    if manager.latest_step() is None:
+        return jax.device_put(fresh, everywhere)
+    state = checkpoint.restore(manager, fresh, everywhere)
+    done = "; nothing is left to do" if int(state.step) >= num_steps else ""
+    tqdm.write(f"continuing after step {int(state.step)} of {num_steps}{done}")
+    return state
+
+
+def _claim(workdir: pathlib.Path, config: ConfigDict, fingerprints: dict[str, str]) -> None:
+    """Writes the resolved config, or checks that it is that of the run already there."""
+    file = workdir / "config.json"
+    resolved = {**json.loads(config.to_json()), "fingerprints": fingerprints}
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            _check_same(json.loads(file.read_text()), resolved, workdir)
+        scratch = file.with_suffix(".tmp")
+        scratch.write_text(json.dumps(resolved, indent=2) + "\n")
+        os.replace(scratch, file)
+    except OSError as error:
+        raise ValueError(f"workdir={str(workdir)!r} cannot be written: {error}") from None
+
+
+def _check_same(old: dict, new: dict, workdir: pathlib.Path) -> None:
+    """Raises ValueError naming the keys in which two configs differ, but for harmless ones."""
+    old, new = (_flat(json.loads(json.dumps(config))) for config in (old, new))
+    different = [
+        f"{key}: {old.get(key)!r} before, now {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(_FREE)
+    ]
+    if different:
+        raise ValueError(
+            f"{workdir} holds a run of another config: use another --workdir, or the same "
+            "config:\n  " + "\n  ".join(different)
+        )
+
+
+def _flat(config: dict, prefix: str = "") -> dict[str, Any]:
+    """Flattens nested dicts to {"a.b": value}."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+@contextlib.contextmanager
+def _stop_signals():
+    """Yields a function that tells whether SIGINT or SIGTERM came; a second SIGINT ends at once."""
+    came = []
+
+    def remember(number, frame):
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(number)
+        logging.warning("signal %d: stopping after this step", number)
+
+    previous = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,75 @@
+"""One optimizer step, as a function of state and batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from jax.sharding import Mesh
+
+from pst_jax import sharding
+from pst_jax.ops.pixels import normalise
+from pst_jax.training import losses, metrics
+from pst_jax.training.state import TrainState
+
+Batch = dict[str, Any]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    label_smoothing: float = 0.0,
+    seed: int = 0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Compiles the training step: state replicated, batch over the mesh's devices.
+
+    Args:
+        model: of `create_model`.
+        optimizer: of `optim`.
+        mesh: of `sharding.make_mesh`.
+        label_smoothing: see `losses.cross_entropy`.
+        seed: of drop path and dropout; with the step it determines every draw.
+
+    Returns:
+        (state, batch) -> (state, metrics). The batch holds video uint8 [B, F, H, W, 3], label
+        int32 [B] and mask bool [B]; the metrics are those of `metrics.sums` and "grad_norm". The
+        state passed in is donated.
+    """
+
+    def train_step(state, batch):
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss_of(params):
+            logits = model.apply(
+                {"params": params}, normalise(batch["video"]), train=True, rngs={"dropout": rng}
+            )
+            each = losses.cross_entropy(logits, batch["label"], label_smoothing)
+            sums = metrics.sums(logits, each, batch["label"], batch["mask"])
+            return sums["loss"] / sums["count"], sums
+
+        gradients, sums = jax.grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        sums["grad_norm"] = optax.global_norm(gradients)
+        return TrainState(state.step + 1, params, opt_state), sums
+
+    same = sharding.replicated(mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(same, sharding.over_batch(mesh)),
+        out_shardings=(same, same),
+        donate_argnums=0,
+    )
+
+
+def make_predict(model: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
+    """Compiles inference: (params, video uint8 [B, F, H, W, 3]) -> logits float32 [B, K]."""
+    same = sharding.replicated(mesh)
+    return jax.jit(
+        lambda params, video: model.apply({"params": params}, normalise(video), train=False),
+        in_shardings=(same, sharding.over_batch(mesh)),
+        out_shardings=same,
+    )
