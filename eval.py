@@ -6,6 +6,8 @@ Prints the figures and writes them to WORKDIR/report.json. Exit codes: 0 done, 1
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from pst_jax.huge_pages import use_huge_pages
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     help_string="The file that the run was trained with, and the same --config.KEY=VALUE.",
@@ -38,5 +40,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

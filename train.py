@@ -8,6 +8,8 @@ saving.
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from pst_jax.huge_pages import use_huge_pages
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     help_string="File that describes the run, such as configs/motion.py, or configs/motion.py:twin "
@@ -38,5 +40,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    use_huge_pages()
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -81,7 +81,7 @@ def init_from_file(
     try:
         with np.load(source, allow_pickle=False) as archive:
             state_dict = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, AttributeError) as error:
+    except (ValueError, OSError, EOFError, AttributeError) as error:
         raise ValueError(
             f"init_from={path!r} is no .npz of arrays ({error}). From a PyTorch file make one "
             "where PyTorch is installed: numpy.savez(out, **{k: v.numpy() for k, v in "
@@ -123,21 +123,14 @@ def fit(
         ValueError: listing every key that is unknown, missing or cannot be made to fit.
     """
     given = dict(given)
-    side = image_size if model.pos_embed != "none" else 32
-    video = jnp.zeros((1, model.num_frames, side, side, 3))
-    fresh = model.init(jax.random.key(seed), video, train=False)["params"]
-    fresh = traverse_util.flatten_dict(fresh, sep="/")
-    is_new_head = getattr(given.get("head/kernel"), "shape", None) != fresh["head/kernel"].shape
-    changes, problems, flat = [], [], {}
-    for path, start in fresh.items():
+    wanted = expected_params(model, image_size)
+    is_new_head = getattr(given.get("head/kernel"), "shape", None) != wanted["head/kernel"].shape
+    changes, problems, flat, new = [], [], {}, []
+    for path, start in wanted.items():
         value = given.pop(path, None)
-        if (
-            path.startswith("head/")
-            and is_new_head
-            or path == "pos_embed/embedding"
-            and (value is None)
-        ):
-            flat[path] = start
+        is_optional = path.startswith("pos_embed/") and value is None
+        if path.startswith("head/") and is_new_head or is_optional:
+            new.append(path)
             changes.append(f"new: {path} {start.shape}")
             continue
         if value is None:
@@ -153,7 +146,23 @@ def fit(
     problems += [f"unknown: {path} {value.shape}" for path, value in given.items()]
     if problems:
         raise ValueError("the checkpoint does not fit the model:\n  " + "\n  ".join(problems))
+    flat |= initial_params(model, new, seed, image_size)
     return {"params": traverse_util.unflatten_dict(flat, sep="/")}, changes
+
+
+def initial_params(
+    model: Swin, paths: list[str], seed: int, image_size: int
+) -> dict[str, jax.Array]:
+    """Draws some of a model's initial parameters, by path; the others are not computed."""
+    side = image_size if model.pos_embed != "none" else 32
+    video = jnp.zeros((1, model.num_frames, side, side, 3))
+
+    @jax.jit
+    def init(key):
+        params = traverse_util.flatten_dict(model.init(key, video, train=False)["params"], sep="/")
+        return {path: params[path] for path in paths}
+
+    return init(jax.random.key(seed)) if paths else {}
 
 
 def _fit_one(path: str, value: np.ndarray, shape: tuple[int, ...], model: Swin) -> np.ndarray:

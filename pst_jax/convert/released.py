@@ -20,11 +20,11 @@ Arrays = Mapping[str, np.ndarray]
 
 # From a path of ours to the released name, applied in this order.
 _RENAMES = (
-    (r"^head/", "cls_head.fc_cls."),
+    (r"/(scale|kernel)$", ".weight"),
+    (r"^head", "cls_head.fc_cls"),
     (r"^(?!cls_head)", "backbone."),
     (r"layers_(\d+)_blocks_(\d+)/", r"layers.\1.blocks.\2."),
     (r"layers_(\d+)_downsample/", r"layers.\1.downsample."),
-    (r"/(scale|kernel)$", ".weight"),
     (r"/", "."),
 )
 # What precedes a released name in the various files: a wrapper, the recogniser, nothing.

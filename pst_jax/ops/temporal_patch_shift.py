@@ -10,6 +10,7 @@ Source: PST (ECCV 2022), Section 3, "Temporal Patch Shift"; the tiles are printe
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Tile = tuple[tuple[int, ...], ...]
@@ -101,7 +102,7 @@ def permute(x: jax.Array, index: np.ndarray) -> jax.Array:
 
     @jax.custom_vjp
     def gather(x):
-        return x.at[:, index].get(mode="promise_in_bounds", unique_indices=True)
+        return jnp.asarray(x).at[:, index].get(mode="promise_in_bounds", unique_indices=True)
 
     def backward(_, gradient):
         return (permute(gradient, np.argsort(index)),)

@@ -1,0 +1,50 @@
+# make demo: set-up, then train and evaluate a PST and its twin without time on generated videos.
+# make test: set-up, then lint and tests. Both keep to this folder; set-up runs once.
+#
+# PYTHON=python3.12   the interpreter to make the environment from (3.11 or newer)
+# JAX=cuda13 | tpu    installs jax for an NVIDIA GPU (CUDA 13) or a TPU, instead of the CPU's
+
+PYTHON ?= python3
+JAX ?= cpu
+VENV ?= .venv
+RUNS ?= runs
+
+BIN := $(VENV)/bin
+EXTRA_cpu :=
+EXTRA_cuda13 := ,cuda
+EXTRA_cuda := ,cuda
+EXTRA_tpu := ,tpu
+# Says what the environment was made for: another JAX or other requirements make it anew.
+STAMP := $(VENV)/.installed-$(JAX)
+
+.PHONY: demo test test-slow lint setup clean
+
+demo: setup
+	$(BIN)/python train.py --config configs/motion.py --workdir $(RUNS)/pst
+	$(BIN)/python eval.py --config configs/motion.py --workdir $(RUNS)/pst
+	$(BIN)/python train.py --config configs/motion.py:twin --workdir $(RUNS)/twin
+	$(BIN)/python eval.py --config configs/motion.py:twin --workdir $(RUNS)/twin
+	$(BIN)/python -m pst_jax.evaluation.report $(RUNS)/pst $(RUNS)/twin
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test$(EXTRA_$(JAX))]'
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(RUNS) data build

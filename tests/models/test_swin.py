@@ -1,0 +1,197 @@
+import functools
+import math
+
+import chex
+import golden_files
+import jax
+import jax.numpy as jnp
+import jitted
+import numpy as np
+import optax
+import pytest
+
+import pst_jax
+from pst_jax import convert
+from pst_jax.models.swin import mean_over_frames
+
+# Golden file, the file with its input and weights, and how the model differs from the default.
+GOLDENS = {
+    "pst_56": ("pst_56", {}),
+    "pst_60x72": ("pst_60x72", {}),
+    "pst_56_diag_rpe": ("pst_56", {"bias_keys": "own"}),
+    "swin2d_56": ("swin2d_56", {"shift_stages": ()}),
+}
+
+
+def converted(name, **overrides):
+    golden = golden_files.load(name)
+    model = golden_files.model(**overrides)
+    return model, convert.from_torch(golden_files.state_dict(golden), model), golden["x"]
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_equals_the_released_system(name):
+    source, overrides = GOLDENS[name]
+    golden = golden_files.load(name)
+    model, variables, x = converted(source, **overrides)
+    logits = jitted.apply(model, variables, x)
+    features = jitted.apply(model, variables, x, method=model.features)
+    expected = golden["features"].transpose(0, 2, 3, 4, 1)
+    error = np.abs(features - expected).max() / np.abs(expected).max()
+    print(f"{name}: logits {np.abs(logits - golden['logits']).max():.1e}, features {error:.1e}")
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, golden["logits"], atol=1e-4, rtol=0)
+    assert error < 1e-5
+
+
+def test_gradients_equal_the_released_systems():
+    golden = golden_files.load("pst_56_grad")
+    model, variables, x = converted("pst_56")
+
+    def loss_of(params):
+        logits = model.apply({"params": params}, x, train=False)
+        targets = optax.smooth_labels(jax.nn.one_hot(jnp.array([3]), 10), 0.1)
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    loss, gradients = jax.jit(jax.value_and_grad(loss_of))(variables["params"])
+    np.testing.assert_allclose(loss, golden["loss"], rtol=1e-5)
+    ours = convert.to_torch({"params": gradients}, model)
+    expected = golden_files.state_dict(golden, "grad/")
+    largest = max(np.abs(gradient).max() for gradient in expected.values())
+    assert len(expected) == len(jax.tree.leaves(gradients))
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(ours[name], gradient, atol=1e-5 * largest, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shift_back": False},
+        {"shift_bias": False},
+        {"alternate": False},
+        {"shift_stages": (1,)},
+        {"pattern": "B"},
+        {"bias_keys": "own"},
+    ],
+)
+def test_every_part_matters(change):
+    model, variables, x = converted("pst_56")
+    other = golden_files.model(**change)
+    apply = lambda m: jitted.apply(m, variables, x, method=m.features)  # noqa: E731
+    assert np.abs(apply(model) - apply(other)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "overrides"),
+    [
+        (1, 32, 32, {"num_frames": 1, "patch_size": (1, 4, 4)}),
+        (7, 20, 20, {"num_frames": 7}),
+        (15, 12, 57, {"num_frames": 16}),
+        (4, 33, 33, {"num_frames": 4, "window": (2, 4, 4), "bias_keys": "own"}),
+        (6, 64, 40, {"num_frames": 6, "pos_embed": "space_time", "patch_size": (1, 8, 8)}),
+    ],
+)
+def test_any_number_of_frames_and_any_resolution_run(frames, height, width, overrides):
+    model = pst_jax.create_model("pst_testing", 5, **overrides)
+    video = jax.random.normal(jax.random.key(0), (2, frames, height, width, 3))
+    variables = jitted.init(model, video, 1)
+
+    @jax.jit
+    def run(variables):
+        features = model.apply(variables, video, train=False, method=model.features)
+        loss = lambda v: model.apply(v, video, train=False).sum()  # noqa: E731
+        return features, *jax.value_and_grad(loss)(variables)
+
+    features, *rest = run(variables)
+    chex.assert_tree_all_finite((features, rest))
+    p, q, r = model.patch_size
+    grid = (math.ceil(math.ceil(height / q) / 2), math.ceil(math.ceil(width / r) / 2))
+    chex.assert_shape(features, (2, math.ceil(frames / p), *grid, 32))
+
+
+def test_a_position_embedding_is_resized_to_another_grid():
+    model = pst_jax.create_model("pst_testing", 5, pos_embed="space_time")
+    video = jnp.zeros((1, 8, 32, 32, 3))
+    variables = jitted.init(model, video, 0)
+    chex.assert_shape(variables["params"]["pos_embed"]["embedding"], (4, 8, 8, 16))
+    chex.assert_shape(jitted.apply(model, variables, jnp.zeros((1, 6, 48, 40, 3))), (1, 5))
+
+
+def test_a_single_frame_is_the_2d_network():
+    options = dict(
+        num_frames=1, patch_size=(1, 4, 4), embed_dim=16, depths=(2, 2), num_heads=(1, 2)
+    )
+    pst = pst_jax.create_model("pst_tiny", 5, **options)
+    swin = pst_jax.create_model("swin2d_tiny", 5, **options)
+    video = jax.random.normal(jax.random.key(0), (1, 1, 56, 56, 3))
+    variables = jitted.init(swin, video, 1)
+    np.testing.assert_array_equal(
+        jitted.apply(pst, variables, video), jitted.apply(swin, variables, video)
+    )
+
+
+def test_the_2d_network_gives_reversed_clips_the_same_bits_and_pst_does_not():
+    shape = dict(num_frames=8, patch_size=(1, 4, 4), embed_dim=32, depths=(2,), num_heads=(1,))
+    video = jax.random.normal(jax.random.key(0), (16, 8, 28, 28, 3))
+    for options, is_blind in (({"shift_stages": ()}, True), ({}, False)):
+        model = pst_jax.create_model("pst_tiny", 16, bias_keys="own", **shape, **options)
+        variables = jitted.init(model, video, 1)
+        apply = jax.jit(functools.partial(model.apply, train=False))
+        is_same = (apply(variables, video) == apply(variables, video[:, ::-1])).all()
+        assert is_same == is_blind
+
+
+def test_the_mean_over_frames_does_not_know_their_order_of_reversal():
+    x = jax.random.normal(jax.random.key(0), (3, 7, 5)) * 1e3
+    np.testing.assert_array_equal(mean_over_frames(x), mean_over_frames(x[:, ::-1]))
+    np.testing.assert_allclose(mean_over_frames(x), x.mean(1), rtol=1e-4, atol=1e-3)
+
+
+def test_drop_path_and_dropout_draw_only_in_training():
+    model = pst_jax.create_model("pst_testing", 5, drop_path_rate=0.9, head_dropout=0.5)
+    video = jax.random.normal(jax.random.key(0), (2, 8, 32, 32, 3))
+    variables = jitted.init(model, video, 1)
+
+    @jax.jit
+    def draw(seed):
+        return model.apply(variables, video, train=True, rngs={"dropout": jax.random.key(seed)})
+
+    assert (draw(0) == draw(0)).all() and (draw(0) != draw(1)).any()
+    still = jitted.apply(model, variables, video)
+    assert (still == jitted.apply(model, variables, video)).all()
+
+
+def test_remat_and_bfloat16_stay_close():
+    video = jax.random.normal(jax.random.key(0), (1, 8, 32, 32, 3))
+    model = pst_jax.create_model("pst_testing", 5)
+    variables = jitted.init(model, video, 1)
+    loss = lambda m: lambda v: (m.apply(v, video, train=False) ** 2).sum()  # noqa: E731
+    remat = pst_jax.create_model("pst_testing", 5, remat=True)
+    chex.assert_trees_all_close(
+        jax.jit(jax.grad(loss(model)))(variables),
+        jax.jit(jax.grad(loss(remat)))(variables),
+        rtol=1e-5,
+        atol=1e-7,
+    )
+    half = pst_jax.create_model("pst_testing", 5, dtype="bfloat16")
+    logits = jitted.apply(half, variables, video)
+    assert logits.dtype == jnp.float32
+    chex.assert_type(jitted.apply(half, variables, video, method=half.features), jnp.bfloat16)
+    np.testing.assert_allclose(logits, jitted.apply(model, variables, video), atol=2e-3)
+    chex.assert_tree_all_finite(jax.jit(jax.grad(loss(half)))(variables))
+
+
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        (jnp.zeros((1, 8, 32, 32)), r"\[B, F, H, W, 3\]"),
+        (jnp.zeros((1, 8, 32, 32, 1)), r"\[B, F, H, W, 3\]"),
+        (jnp.zeros((1, 8, 32, 32, 3), jnp.uint8), "normalise"),
+        (jnp.zeros((1, 9, 32, 32, 3)), "num_frames=9"),
+    ],
+)
+def test_refuses_what_is_no_batch_of_clips(video, message):
+    model = pst_jax.create_model("pst_testing", 5)
+    variables = jitted.init(model, jnp.zeros((1, 8, 32, 32, 3)), 0)
+    with pytest.raises(ValueError, match=message):
+        jitted.apply(model, variables, video)
