@@ -3,14 +3,15 @@
 Prints the figures and writes them to WORKDIR/report.json. Exit codes: 0 done, 1 error.
 """
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from pst_jax.huge_pages import use_huge_pages
+from pst_jax.command_line import run_script
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
-    help_string="The file that the run was trained with, and the same --config.KEY=VALUE.",
+    help_string="The file that the run was trained with, such as configs/motion.py, and the same "
+    "--config.KEY=VALUE.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; report.json goes there.")
@@ -22,24 +23,13 @@ _VIEWS = flags.DEFINE_string(
 )
 
 
-def main(argv: list[str]) -> int:
-    """Evaluates, and turns errors that a user can mend into one line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"not understood: {' '.join(argv[1:])}")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
+def main() -> None:
+    """Evaluates the newest checkpoint."""
     from pst_jax.evaluation import report
 
-    try:
-        result = report.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _VIEWS.value)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 1
+    result = report.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _VIEWS.value)
     print(report.table({_WORKDIR.value: result}))
-    return 0
 
 
 if __name__ == "__main__":
-    use_huge_pages()
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    run_script(main, required=("config", "workdir"))

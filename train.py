@@ -5,10 +5,10 @@ command again goes on where it stopped. Exit codes: 0 done, 1 error, 75 stopped 
 saving.
 """
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from pst_jax.huge_pages import use_huge_pages
+from pst_jax.command_line import run_script
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -21,25 +21,12 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 
-def main(argv: list[str]) -> int:
-    """Trains, and turns errors that a user can mend into one line."""
-    if len(argv) > 1:
-        raise app.UsageError(f"not understood: {' '.join(argv[1:])}")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
+def main() -> int:
+    """Trains, or goes on."""
     from pst_jax.training import loop  # after the flags: a wrong one is told at once
 
-    try:
-        return loop.train(_CONFIG.value, _WORKDIR.value)
-    except ValueError as error:
-        logging.error("%s", error)
-        return 1
-    except KeyboardInterrupt:
-        logging.error("interrupted before it could save; what was saved earlier is whole")
-        return 1
+    return loop.train(_CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == "__main__":
-    use_huge_pages()
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    run_script(main, required=("config", "workdir"))

@@ -29,7 +29,14 @@ def open_manager(workdir: pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    return ocp.CheckpointManager((workdir / DIRECTORY).absolute(), options=options)
+    handlers = {
+        "params": ocp.StandardCheckpointHandler(),
+        "optimizer": ocp.StandardCheckpointHandler(),
+        "config": ocp.JsonCheckpointHandler(),
+    }
+    return ocp.CheckpointManager(
+        (workdir / DIRECTORY).absolute(), options=options, item_handlers=handlers
+    )
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any]) -> None:

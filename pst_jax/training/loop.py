@@ -49,6 +49,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     Raises:
         ValueError: if the config, the data or an earlier run in `workdir` do not fit.
     """
+    if not os.fspath(workdir):
+        raise ValueError("--workdir is empty: name a folder for the run")
     workdir = pathlib.Path(workdir)
     built = experiment.build(config)
     _claim(workdir, config, built.fingerprints)

@@ -53,7 +53,7 @@ def make_train_step(
         gradients, sums = jax.grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        sums["grad_norm"] = optax.global_norm(gradients)
+        sums["grad_norm"] = optax.tree.norm(gradients)
         return TrainState(state.step + 1, params, opt_state), sums
 
     same = sharding.replicated(mesh)

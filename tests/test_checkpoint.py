@@ -1,0 +1,53 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pst_jax import checkpoint, sharding
+from pst_jax.training import optim
+from pst_jax.training.state import TrainState
+
+
+def make_state(width=3, value=1.0):
+    params = {"head": {"kernel": jnp.full((2, width), value), "bias": jnp.zeros(width)}}
+    optimizer = optim.adamw(lambda step: 1e-3, params, optim.PST_GROUPS)
+    state = TrainState.create(params, optimizer)
+    return state.replace(step=jnp.int32(7))
+
+
+def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path):
+    state = make_state(value=1 / 3)
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, state, {"seed": 0})
+        checkpoint.save(manager, state, {"seed": 0})  # the same step again: nothing to do
+        for devices in (1, 8):
+            everywhere = sharding.replicated(sharding.make_mesh(devices))
+            restored = checkpoint.restore(manager, make_state(), everywhere)
+            jax.tree.map(np.testing.assert_array_equal, restored, state)
+            assert restored.params["head"]["bias"].sharding == everywhere
+    params, step = checkpoint.restore_params(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, params, state.params)
+    assert step == 7
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    with checkpoint.open_manager(tmp_path, keep=2) as manager:
+        for step in (1, 2, 3):
+            checkpoint.save(manager, make_state().replace(step=jnp.int32(step)), {})
+        assert manager.all_steps() == [2, 3]
+
+
+def test_another_models_checkpoint_is_refused_by_name(tmp_path):
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, make_state(width=3), {})
+        with pytest.raises(ValueError, match=r"head/bias is \(3,\), the model has \(4,\)"):
+            checkpoint.restore(
+                manager, make_state(width=4), sharding.replicated(sharding.make_mesh(1))
+            )
+    with pytest.raises(ValueError, match="missing: tail"):
+        checkpoint.restore_params(tmp_path, {**make_state().params, "tail": jnp.zeros(1)})
+
+
+def test_a_folder_without_checkpoints_says_so(tmp_path):
+    with pytest.raises(ValueError, match="holds no checkpoints"):
+        checkpoint.restore_params(tmp_path)

@@ -1,0 +1,112 @@
+"""Who may import whom: ops <- layers <- models <- the rest; and what needs which package."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted((ROOT / "pst_jax").rglob("*.py"))
+
+# Part -> parts of pst_jax that it may import besides itself; "" is what lies at the top.
+ALLOWED = {
+    "ops": set(),
+    "layers": {"ops"},
+    "models": {"ops", "layers"},
+    "data": set(),
+    "convert": {"ops", "layers", "models", "checkpoint"},
+    "training": {
+        "ops",
+        "models",
+        "data",
+        "convert",
+        "evaluation",
+        "checkpoint",
+        "sharding",
+        "experiment",
+    },
+    "evaluation": {"models", "data", "convert", "training", "checkpoint", "sharding", "experiment"},
+    "checkpoint": {"training"},
+    "experiment": {"data", "models", "training"},
+    "sharding": set(),
+    "huge_pages": set(),
+    "command_line": {"huge_pages"},
+    "__init__": {"models", "ops", "convert"},
+}
+# Package -> the only parts that may import it.
+ONLY = {
+    "orbax": {"checkpoint"},
+    "optax": {"training"},
+    "grain": {"data"},
+    "av": {"data"},
+    "cv2": {"data"},
+    "ml_collections": {"training", "evaluation", "experiment"},
+    "tensorboardX": {"training"},
+}
+
+
+def part_of(file):
+    relative = file.relative_to(ROOT / "pst_jax")
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_the_arrows_hold(file):
+    part = part_of(file)
+    for name in imports(file):
+        package, *rest = name.split(".")
+        if package == "pst_jax" and rest:
+            assert rest[0] == part or rest[0] in ALLOWED[part], f"{part} imports {name}"
+        assert part in ONLY.get(package, {part}), f"{part} imports {name}"
+        if part == "ops":
+            assert package != "flax", "ops is free of flax"
+        if part == "data":
+            assert package not in ("jax", "flax"), "data workers need no jax"
+
+
+def test_configs_import_ml_collections_and_common_alone():
+    for file in (ROOT / "configs").glob("*.py"):
+        for name in imports(file):
+            assert name.split(".")[0] == "ml_collections" or name == "configs.common", file
+
+
+def test_models_cost_and_conversion_need_no_data_packages(tmp_path):
+    program = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {'grain', 'av', 'cv2', 'ml_collections', 'tensorboardX',
+                                  'tensorflow_datasets', 'matplotlib', 'orbax'}:
+            raise ImportError('blocked: ' + name)
+sys.meta_path.insert(0, Block())
+import pst_jax
+from pst_jax.evaluation import cost
+model = pst_jax.create_model('pst_testing', 3)
+print(cost.count(model, 32).params, pst_jax.convert.from_torch.__name__)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split()[1] == "from_torch"
+
+
+def test_data_workers_import_no_model():
+    program = (
+        "import sys, pst_jax.data.decode, pst_jax.data.motion; "
+        "print('jax' in sys.modules or 'flax' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"

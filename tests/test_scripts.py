@@ -1,0 +1,217 @@
+"""train.py and eval.py as a person runs them: real processes on real video files."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from pst_jax import checkpoint
+from pst_jax.training.writer import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = [
+    "--config.model.embed_dim=16",
+    "--config.model.depths=(2,)",
+    "--config.model.num_heads=(1,)",
+    # Everything that draws is on.
+    "--config.model.drop_path_rate=0.2",
+    "--config.model.head_dropout=0.2",
+    "--config.data.motion.train_per_class=4",
+    "--config.data.motion.test_per_class=1",
+    "--config.train.num_epochs=40.0",
+    "--config.train.checkpoint_every_steps=5",
+    "--config.train.eval_every_epochs=20",
+    "--config.train.log_every_steps=2",
+]
+NUM_STEPS = 160
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A data set and a compilation cache that the runs share."""
+    return tmp_path_factory.mktemp("shared")
+
+
+def command(script, shared, workdir, *flags, config="configs/motion.py"):
+    data = f"--config.data.root={shared / 'motion'}"
+    return [
+        *(sys.executable, script, "--config", config, "--workdir", str(workdir)),
+        *(data, *SMALL, *flags),
+    ]
+
+
+def environment(shared):
+    # Plain: one device, default precision, as a user has it.
+    kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "GLIBC_TUNABLES")}
+    return kept | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(shared / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+
+
+def run(script, shared, workdir, *flags, **options):
+    return subprocess.run(
+        command(script, shared, workdir, *flags, **options),
+        cwd=ROOT,
+        env=environment(shared),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(shared):
+    """A run from the first step to the last."""
+    workdir = shared / "unbroken"
+    result = run("train.py", shared, workdir)
+    assert result.returncode == 0, result.stderr
+    return workdir, result
+
+
+def whole_state(workdir):
+    """Everything that the last checkpoint holds."""
+    with checkpoint.open_manager(workdir) as manager:
+        step = manager.latest_step()
+        metadata = manager.item_metadata(step)
+        params, _ = checkpoint.restore_params(workdir)
+        optimizer = manager.restore(step)["optimizer"]
+        assert set(metadata.keys()) == {"params", "optimizer", "config"}
+    return step, params, optimizer
+
+
+def test_trains_evaluates_and_leaves_everything_behind(shared, unbroken):
+    workdir, result = unbroken
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["model"]["embed_dim"] == 16 and config["fingerprints"]["train"].startswith("64:")
+    rows = read_metrics(workdir / "metrics.jsonl")
+    last = [row for row in rows if row["split"] == "train"][-1]
+    assert last["step"] == NUM_STEPS
+    assert {"loss", "top1", "clips_per_s", "data_wait_share", "learning_rate"} <= last.keys()
+    assert list((workdir / "tensorboard").iterdir())
+    assert f"step {NUM_STEPS} of {NUM_STEPS}: loss" in result.stderr + result.stdout
+
+    result = run("eval.py", shared, workdir, "--views", "1x1")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((workdir / "report.json").read_text())
+    assert report["num_videos"] == 16 and report["num_views"] == 16
+    assert report["num_unreadable"] == 0 and report["step"] == NUM_STEPS
+    assert 0 <= report["top1"] <= report["top5"] <= 1 and len(report["per_class"]) == 16
+    assert {"within_pair", "top1_shuffled", "params", "gflops", "versions"} <= report.keys()
+    assert report["ms_per_clip"] > 0 and "within pairs" in result.stdout
+
+
+def test_killed_at_any_time_it_ends_with_the_same_bits(shared, unbroken):
+    # The same command twice gives the same bits; now that the programs are compiled, its time is
+    # that of every further run.
+    start = time.monotonic()
+    assert run("train.py", shared, shared / "again").returncode == 0
+    seconds = time.monotonic() - start
+    expected = whole_state(unbroken[0])
+    jax.tree.map(np.testing.assert_array_equal, whole_state(shared / "again"), expected)
+
+    workdir = shared / "killed"
+    draw = random.Random(0)
+    num_killed = 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            command("train.py", shared, workdir),
+            cwd=ROOT,
+            env=environment(shared),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(seconds * draw.uniform(0.35, 0.6))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            num_killed += process.wait() == -signal.SIGKILL
+    assert num_killed >= 2
+    result = run("train.py", shared, workdir)
+    assert result.returncode == 0, result.stderr
+    jax.tree.map(np.testing.assert_array_equal, whole_state(workdir), expected)
+    tests = [
+        [row for row in read_metrics(w / "metrics.jsonl") if row["split"] == "test"]
+        for w in (workdir, unbroken[0])
+    ]
+    assert tests[0] == tests[1] and len(tests[0]) == 2
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(shared, unbroken):
+    workdir = shared / "stopped"
+    process = subprocess.Popen(
+        command("train.py", shared, workdir, "--config.train.checkpoint_every_steps=1000"),
+        cwd=ROOT,
+        env=environment(shared),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("step 2 of"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 75, rest
+    assert "saved; rerun to go on" in rest
+    result = run("train.py", shared, workdir)
+    assert result.returncode == 0
+    assert "continuing after step" in result.stdout + result.stderr
+    jax.tree.map(np.testing.assert_array_equal, whole_state(workdir), whole_state(unbroken[0]))
+
+
+def test_a_finished_run_says_that_nothing_is_left(shared, unbroken):
+    result = run("train.py", shared, unbroken[0])
+    assert result.returncode == 0
+    assert "nothing is left to do" in result.stdout + result.stderr
+
+
+def test_fine_tunes_from_another_run(shared, unbroken):
+    flags = [
+        f"--config.init_from={unbroken[0]}",
+        "--config.model.num_classes=20",
+        "--config.train.num_epochs=0.5",
+    ]
+    result = run("train.py", shared, shared / "tuned", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "init_from: new: head/kernel (16, 20)" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        ("train.py", ["--config.model.embed_dimm=3"], "embed_dim"),
+        ("train.py", ["--config.model.embed_dim=many"], "embed_dim"),
+        ("train.py", ["--config.model.embed_dim=17"], "holds a run of another config"),
+        ("train.py", ["--config.model.bias_keys=last"], "must be one of"),
+        ("train.py", ["--config.data.train=nowhere.csv"], "nowhere.csv"),
+        ("train.py", ["--config=configs/motionn.py"], "No such file"),
+        ("train.py", ["--config=configs/motion.py:twins"], "use 'pst' or 'twin'"),
+        ("train.py", ["--workdir="], "--workdir"),
+        ("eval.py", ["--views", "4x2"], "views='4x2'"),
+        ("eval.py", ["--checkpoint", "/nowhere"], "holds no checkpoints"),
+        ("eval.py", ["--config.model.embed_dim=32"], "made by another model"),
+    ],
+)
+def test_a_mistake_is_one_clear_error(shared, unbroken, script, flags, message):
+    result = run(script, shared, unbroken[0], *flags)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_help_is_for_newcomers(script):
+    result = subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "configs/motion.py" in result.stdout and "--workdir" in result.stdout

@@ -1,0 +1,35 @@
+import json
+
+from tensorboardX.proto import event_pb2
+
+from pst_jax.training.writer import MetricWriter, read_metrics
+
+
+def test_a_resumed_run_drops_what_it_repeats_and_a_cut_line(tmp_path):
+    with MetricWriter(tmp_path, 0) as writer:
+        for step in (1, 2, 3):
+            writer.write(step, "train", {"loss": 1.0 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "spl')
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    with MetricWriter(tmp_path, 2) as writer:
+        writer.write(3, "test", {"top1": 0.5})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 1, "split": "train", "loss": 1.0},
+        {"step": 2, "split": "train", "loss": 0.5},
+        {"step": 3, "split": "test", "top1": 0.5},
+    ]
+
+
+def test_events_hold_the_same_figures(tmp_path):
+    with MetricWriter(tmp_path, 0) as writer:
+        writer.write(5, "train", {"loss": 0.25})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    data, found = file.read_bytes(), []
+    while data:  # length, checksum of it, message, checksum
+        length = int.from_bytes(data[:8], "little")
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+        data = data[16 + length :]
+    assert found == [(5, "train/loss", 0.25)]
