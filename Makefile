@@ -17,7 +17,7 @@ EXTRA_tpu := ,tpu
 # Says what the environment was made for: another JAX or other requirements make it anew.
 STAMP := $(VENV)/.installed-$(JAX)
 
-.PHONY: demo test test-slow lint setup clean
+.PHONY: demo seeds test test-slow lint setup clean
 
 demo: setup
 	$(BIN)/python train.py --config configs/motion.py --workdir $(RUNS)/pst
@@ -25,6 +25,15 @@ demo: setup
 	$(BIN)/python train.py --config configs/motion.py:twin --workdir $(RUNS)/twin
 	$(BIN)/python eval.py --config configs/motion.py:twin --workdir $(RUNS)/twin
 	$(BIN)/python -m pst_jax.evaluation.report $(RUNS)/pst $(RUNS)/twin
+
+# The demo's two networks with three other training seeds, on its data: about 20 minutes.
+seeds: setup
+	for seed in 1 2 3; do for kind in pst twin; do \
+		for script in train eval; do \
+			$(BIN)/python $$script.py --config configs/motion.py:$$kind --config.seed=$$seed \
+				--workdir $(RUNS)/$$kind-seed$$seed || exit 1; \
+		done; done; done
+	$(BIN)/python -m pst_jax.evaluation.report $(RUNS)/*-seed[123]
 
 test: lint
 	$(BIN)/python -m pytest

@@ -43,7 +43,7 @@ def get_config(kind: str = "pst") -> ConfigDict:
             "num_frames": 17,  # uniform sampling of 8 of 17 is its own mirror image in time
             "train_per_class": 300,
             "test_per_class": 40,
-            "seed": 0,
+            "seed": 2022,  # never used while tuning
         }
     )
     config.clip = ConfigDict(
