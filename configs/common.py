@@ -44,6 +44,7 @@ def optim() -> ConfigDict:
                 ("^head/", 1.0, 0.02),
                 ("", 0.1, 0.02),
             ),
+            "beta2": 0.999,
             "clip_norm": config_dict.placeholder(float),  # of the whole gradient; None: off
             "label_smoothing": 0.0,
         }
@@ -75,3 +76,34 @@ def evaluation() -> ConfigDict:
             "shuffle_frames": False,  # measure on time-shuffled frames too
         }
     )
+
+
+def motion(kind: str, num_stages: int) -> ConfigDict:
+    """Returns the parts that configs of the generated data set share.
+
+    Args:
+        kind: "pst", or "twin": the same network with no token moving between frames.
+        num_stages: of the network.
+    """
+    if kind not in ("pst", "twin"):
+        raise ValueError(f"the config's argument {kind!r} is unknown: use 'pst' or 'twin'")
+    config = base()
+    config.model = ConfigDict(
+        {
+            "name": "pst_tiny",
+            "patch_size": (1, 4, 4),  # of one frame: an embedding that is blind to order
+            "pattern": "C",
+            "shift_stages": tuple(range(1, num_stages + 1)) if kind == "pst" else (),
+            # A bias that knows the absolute frame, as released, would show the twin time.
+            "bias_keys": "own",
+            "head_dropout": 0.0,
+            "dtype": "float32",  # of computing: "bfloat16" on accelerators
+        }
+    )
+    config.data.motion = ConfigDict({"seed": 2022})  # never used while tuning
+    config.clip = ConfigDict({"sampling": "uniform", "crop": "none"})
+    config.optim.schedule = "step_cosine"
+    config.optim.clip_norm = 1.0
+    config.eval.has_reversed_pairs = True
+    config.eval.shuffle_frames = True
+    return config

@@ -209,6 +209,29 @@ def test_a_mistake_is_one_clear_error(shared, unbroken, script, flags, message):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("kind", ["", ":twin"])
+def test_the_hard_config_runs_with_smaller_sizes(tmp_path, shared, kind):
+    flags = [
+        *("--config.data.motion.size_px=56", "--config.clip.size_px=56"),
+        *("--config.clip.short_side_px=56", "--config.data.motion.train_per_class=1"),
+        *("--config.data.motion.test_per_class=1", "--config.train.batch_size=10"),
+        *("--config.train.num_epochs=1.0", "--config.model.embed_dim=16"),
+        f"--config.data.root={shared / 'hard'}",
+    ]
+    command = [sys.executable, "train.py", "--config", f"configs/motion_hard.py{kind}"]
+    result = subprocess.run(
+        [*command, "--workdir", str(tmp_path), *flags],
+        cwd=ROOT,
+        env=environment(shared),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    (last,) = (row for row in read_metrics(tmp_path / "metrics.jsonl") if row["split"] == "test")
+    assert last["step"] == 2 and (last["within_pair"] == 0.5 or not kind)
+
+
 @pytest.mark.parametrize("script", ["train.py", "eval.py"])
 def test_help_is_for_newcomers(script):
     result = subprocess.run(

@@ -141,14 +141,17 @@ def table() -> list[dict]:
     return rows
 
 
+def as_text(rows: list[dict]) -> str:
+    """Formats rows of `table` as a Markdown table."""
+    return tabulate(
+        rows, headers="keys", tablefmt="github", floatfmt=".3f", intfmt=",", missingval="-"
+    )
+
+
 def main(_) -> None:
     """Prints the table, and writes it as JSON where asked."""
     rows = table()
-    print(
-        tabulate(
-            rows, headers="keys", tablefmt="github", floatfmt=".3f", intfmt=",", missingval="-"
-        )
-    )
+    print(as_text(rows))
     if JSON.value:
         pathlib.Path(JSON.value).write_text(json.dumps(rows, indent=2) + "\n")
 

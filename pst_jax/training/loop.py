@@ -65,7 +65,9 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
         manager = stack.enter_context(checkpoint.open_manager(workdir))
         params = _initial_params(config, built.model, is_resumed=bool(manager.all_steps()))
         groups = tuple(optim.Group(*group) for group in config.optim.groups)
-        optimizer = optim.adamw(schedule, params, groups, clip_norm=config.optim.clip_norm)
+        optimizer = optim.adamw(
+            schedule, params, groups, beta2=config.optim.beta2, clip_norm=config.optim.clip_norm
+        )
         state = _resume(manager, TrainState.create(params, optimizer), mesh, num_steps)
         run = _Run(
             config=config,

@@ -105,6 +105,7 @@ def adamw(
     params: Any,
     groups: tuple[Group, ...],
     *,
+    beta2: float = 0.999,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
     """AdamW by parameter groups, with an optional clip of the whole gradient's norm.
@@ -113,15 +114,16 @@ def adamw(
         schedule: step -> learning rate.
         params: the parameters, for their paths.
         groups: see `Group`; the first match wins.
+        beta2: decay of the second moment.
         clip_norm: largest global norm of the gradient; None: no clipping, as released.
 
     Returns:
-        The optimizer; betas 0.9 and 0.999, epsilon 1e-8.
+        The optimizer; beta1 0.9, epsilon 1e-8.
     """
 
     def of_group(group: Group) -> optax.GradientTransformation:
         rate = lambda step: schedule(step) * group.lr_scale  # noqa: E731
-        return optax.adamw(rate, weight_decay=group.weight_decay)
+        return optax.adamw(rate, b2=beta2, weight_decay=group.weight_decay)
 
     optimizer = optax.partition(
         {i: of_group(group) for i, group in enumerate(groups)}, group_labels(params, groups)

@@ -54,9 +54,11 @@ def test_each_view_counts_once_and_the_ragged_batch_is_padded(records, num_devic
 
 
 def test_averages_by_name(records):
-    run = lambda name: views.predict_all(  # noqa: E731
-        predict, 3.0, records[:2], CLIP, sharding.make_mesh(1), batch_size=4, num_clips=3, average=name
-    ).scores
+    def run(average):
+        mesh = sharding.make_mesh(1)
+        options = dict(batch_size=4, num_clips=3, average=average)
+        return views.predict_all(predict, 3.0, records[:2], CLIP, mesh, **options).scores
+
     np.testing.assert_allclose(run("sum"), 3 * run("logit"), rtol=1e-6)
     np.testing.assert_allclose(run("prob").sum(axis=1), 1, rtol=1e-6)
     with pytest.raises(ValueError, match="average='mean'"):

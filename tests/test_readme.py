@@ -1,0 +1,51 @@
+"""The README is true: its tree, its Python, its tables."""
+
+import pathlib
+import re
+
+import pytest
+
+import pst_jax
+from pst_jax.evaluation import cost
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def listed_files():
+    """Paths in the README's tree: a name per line, indented below its folder."""
+    tree = re.search(r"## Where things are\n\n```\n(.*?)```", TEXT, re.S).group(1)
+    folders, found = {}, set()
+    for indent, name in re.findall(r"^( *)(\S+)", tree, re.M):
+        depth = len(indent)
+        folders = {above: folder for above, folder in folders.items() if above < depth}
+        if name.endswith("/"):
+            folders[depth] = name
+        else:
+            found.add("".join(folders.values()) + name)
+    return found
+
+
+def test_the_tree_has_a_line_for_every_module_and_no_other():
+    paths = [ROOT / "Makefile", *ROOT.glob("*.py"), *ROOT.glob("requirements*.txt")]
+    paths += [*(ROOT / "configs").glob("*.py"), *(ROOT / "pst_jax").rglob("*.py")]
+    real = {str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py"}
+    assert listed_files() == real
+
+
+def test_names_of_models_and_overrides_are_all_there():
+    for name in pst_jax.list_models():
+        assert name in TEXT
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_table_of_costs_is_what_the_command_prints():
+    assert cost.as_text(cost.table()) in TEXT
