@@ -5,8 +5,9 @@
 # JAX=cuda13 | tpu    installs jax for an NVIDIA GPU (CUDA 13) or a TPU, instead of the CPU's
 
 PYTHON ?= python3
-JAX ?= cpu
 VENV ?= .venv
+# What the environment was made for, or the CPU's.
+JAX ?= $(or $(patsubst $(VENV)/.installed-%,%,$(wildcard $(VENV)/.installed-*)),cpu)
 RUNS ?= runs
 
 BIN := $(VENV)/bin
@@ -50,10 +51,9 @@ setup: $(STAMP)
 
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt --group test $(EXTRA_$(JAX))
-	rm -f $(VENV)/.installed-*
 	touch $@
 
 clean:

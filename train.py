@@ -1,8 +1,8 @@
 """Trains a model: `python train.py --config configs/motion.py --workdir runs/pst`.
 
-Any value of the config can be set on the command line: --config.train.batch_size=8. The same
-command again goes on where it stopped. Exit codes: 0 done, 1 error, 75 stopped by a signal after
-saving.
+Any value that the config lists can be set on the command line: --config.train.batch_size=8. The
+same command again goes on where it stopped. Exit codes: 0 done, 1 error, 75 stopped by a signal
+after saving.
 """
 
 from absl import flags

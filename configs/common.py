@@ -10,7 +10,7 @@ def base() -> ConfigDict:
     config.init_from = ""  # .npz of released names, or a working directory, to start from
     config.model = ConfigDict()  # name, num_classes, and overrides of pst_jax.create_model
     config.data = data()
-    config.clip = ConfigDict()  # fields of pst_jax.data.transforms.ClipSpec, for training
+    config.clip = clip()
     config.optim = optim()
     config.train = train()
     config.eval = evaluation()
@@ -31,6 +31,22 @@ def data() -> ConfigDict:
     )
 
 
+def clip() -> ConfigDict:
+    """How training takes clips: the fields of pst_jax.data.transforms.ClipSpec (PST on K400)."""
+    return ConfigDict(
+        {
+            "num_frames": 32,
+            "size_px": 224,
+            "short_side_px": 256,  # the shorter side is first resized to this
+            "sampling": "dense",  # or "uniform" (Something-Something), "linspace" (LAPS)
+            "stride_frames": 2,
+            "crop": "random_resized",  # or "random", "none"
+            "flip": "all",  # or "none"; "skip" and "swap" go with flip_labels
+            "flip_labels": config_dict.placeholder(tuple),
+        }
+    )
+
+
 def optim() -> ConfigDict:
     """The released PST recipe: AdamW by parameter groups, cosine by the epoch."""
     return ConfigDict(
@@ -38,7 +54,9 @@ def optim() -> ConfigDict:
             "learning_rate": 1e-3,
             "schedule": "epoch_cosine",  # or "step_cosine"
             "warmup_epochs": 2.5,
-            # (pattern of the parameter's path, factor on the rate, weight decay), first match
+            # (pattern of the parameter's path, factor on the rate, weight decay); the first match
+            # wins. Paper/code difference: the released recipe means to spare norms the decay, but
+            # its rule for the backbone is matched first, so that norms and biases do decay.
             "groups": (
                 ("relative_position_bias_table", 1.0, 0.0),
                 ("^head/", 1.0, 0.02),
@@ -101,7 +119,7 @@ def motion(kind: str, num_stages: int) -> ConfigDict:
         }
     )
     config.data.motion = ConfigDict({"seed": 2022})  # never used while tuning
-    config.clip = ConfigDict({"sampling": "uniform", "crop": "none"})
+    config.clip.update(sampling="uniform", crop="none", flip="none")
     config.optim.schedule = "step_cosine"
     config.optim.clip_norm = 1.0
     config.eval.has_reversed_pairs = True

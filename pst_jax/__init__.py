@@ -1,4 +1,4 @@
-"""Video action recognition by temporal patch shift and leap attention, in JAX and Flax."""
+"""Video action recognition by temporal patch shift, in JAX and Flax."""
 
 import importlib
 

@@ -16,18 +16,25 @@ from pst_jax.training.state import TrainState
 DIRECTORY = "checkpoints"
 
 
-def open_manager(workdir: pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
+def open_manager(
+    workdir: pathlib.Path, keep: int = 2, is_read_only: bool = False
+) -> ocp.CheckpointManager:
     """Opens the checkpoints of a working directory, which is made where it is missing.
 
     Args:
         workdir: the run's directory.
         keep: how many of the newest checkpoints are kept.
+        is_read_only: whether to leave all as it is, for a run that may be training meanwhile.
 
     Returns:
         A manager, to be closed.
     """
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=None if is_read_only else keep,
+        enable_async_checkpointing=False,
+        create=not is_read_only,
+        cleanup_tmp_directories=not is_read_only,
+        read_only=is_read_only,
     )
     handlers = {
         "params": ocp.StandardCheckpointHandler(),
@@ -102,7 +109,7 @@ def restore_params(
     workdir = workdir.parent if workdir.name == DIRECTORY else workdir
     if not (workdir / DIRECTORY).is_dir():
         raise ValueError(f"{workdir} holds no checkpoints: train there first, by train.py")
-    with open_manager(workdir) as manager:
+    with open_manager(workdir, is_read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
             raise ValueError(f"{workdir / DIRECTORY} is empty: train there first, by train.py")

@@ -1,8 +1,10 @@
 """From a resolved config to what it describes: the one place below the scripts that reads one."""
 
 import dataclasses
+import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +12,8 @@ from ml_collections import ConfigDict
 
 from pst_jax.data.index import Record, fingerprint, read_index
 from pst_jax.data.transforms import ClipSpec
-from pst_jax.models.variants import create_model
+from pst_jax.evaluation.views import AVERAGES
+from pst_jax.models.variants import create_model, nearest
 from pst_jax.training import optim
 
 
@@ -50,15 +53,18 @@ def build(config: ConfigDict) -> Experiment:
             f"config.model.num_frames={model.num_frames} and config.clip.num_frames="
             f"{config.clip.num_frames} must be the same"
         )
+    known = {field.name for field in dataclasses.fields(ClipSpec)}
+    for key in config.clip:
+        if key not in known:
+            raise ValueError(f"config.clip has no key {key!r}{nearest(key, known)}")
+    clip = ClipSpec(**_plain(config.clip))
+    _check_evaluation(config)
     if "motion" in config.data:
         _generate_motion(config)
-    clip = ClipSpec(**_plain(config.clip))
     eval_clip = dataclasses.replace(
         clip, short_side_px=config.eval.short_side_px or clip.size_px, short_side_max_px=None
     )
-    return Experiment(
-        model, clip, eval_clip, *(_records(config, split) for split in ("train", "test"))
-    )
+    return Experiment(model, clip, eval_clip, *_records(config))
 
 
 def build_model(config: ConfigDict) -> nn.Module:
@@ -78,6 +84,11 @@ def build_schedule(config: ConfigDict, num_steps: int, steps_per_epoch: int) -> 
         )
     if section.schedule == "step_cosine":
         warmup = round(section.warmup_epochs * steps_per_epoch)
+        if warmup >= num_steps:
+            raise ValueError(
+                f"config.optim.warmup_epochs={section.warmup_epochs} are {warmup} steps, the run "
+                f"has {num_steps}: make the warm-up shorter"
+            )
         return optim.step_cosine(section.learning_rate, num_steps, warmup)
     raise ValueError(
         f"config.optim.schedule={section.schedule!r} must be 'epoch_cosine' or 'step_cosine'"
@@ -96,9 +107,71 @@ def _plain(section: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in section.items() if value is not None}
 
 
-def _records(config: ConfigDict, split: str) -> tuple[Record, ...]:
+def _records(config: ConfigDict) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Reads both lists; the class folders of one must be those of the other."""
     root = pathlib.Path(config.data.root)
-    return read_index(root / config.data[split], root, config.model.num_classes)[0]
+    (train, train_names), (test, test_names) = (
+        read_index(root / config.data[split], root, config.model.num_classes)
+        for split in ("train", "test")
+    )
+    if train_names and test_names and train_names != test_names:
+        different = sorted(set(train_names) ^ set(test_names))
+        raise ValueError(
+            f"{root}: config.data.train and config.data.test have different class folders "
+            f"({', '.join(different)} in one alone), so that labels would not agree: make empty "
+            "ones, or give lists of 'path,label'"
+        )
+    return train, test
+
+
+def _check_evaluation(config: ConfigDict) -> None:
+    """Refuses before training what evaluation could not do after it."""
+    section = config.eval
+    parse_views(section.views)
+    if section.average not in AVERAGES:
+        raise ValueError(
+            f"config.eval.average={section.average!r} must be one of {', '.join(AVERAGES)}"
+        )
+    if section.has_reversed_pairs and config.model.num_classes % 2:
+        raise ValueError(
+            f"config.eval.has_reversed_pairs needs pairs of classes, and config.model.num_classes="
+            f"{config.model.num_classes} is odd"
+        )
+
+
+def check_same(
+    old: dict[str, Any], new: dict[str, Any], what: str, is_checked: Callable[[str], bool]
+) -> None:
+    """Raises ValueError naming the keys in which two resolved configs differ.
+
+    Args:
+        old: as read from config.json.
+        new: likewise resolved.
+        what: whose config the old one is, for the message.
+        is_checked: which keys, such as "optim.learning_rate", must agree.
+    """
+    old, new = (_flat(json.loads(json.dumps(config))) for config in (old, new))
+    different = [
+        f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and is_checked(key)
+    ]
+    if different:
+        raise ValueError(
+            f"{what} holds a run of another config: use another --workdir, or the same --config "
+            "and flags:\n  " + "\n  ".join(different)
+        )
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested dicts to {"a.b": value}."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _generate_motion(config: ConfigDict) -> None:

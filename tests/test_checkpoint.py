@@ -3,14 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
 from pst_jax import checkpoint, sharding
 from pst_jax.training import optim
 from pst_jax.training.state import TrainState
 
+PST_GROUPS = tuple(optim.Group(*group) for group in common.optim().groups)
+
 
 def make_state(width=3, value=1.0):
     params = {"head": {"kernel": jnp.full((2, width), value), "bias": jnp.zeros(width)}}
-    optimizer = optim.adamw(lambda step: 1e-3, params, optim.PST_GROUPS)
+    optimizer = optim.adamw(lambda step: 1e-3, params, PST_GROUPS)
     state = TrainState.create(params, optimizer)
     return state.replace(step=jnp.int32(7))
 

@@ -29,7 +29,7 @@ ALLOWED = {
     },
     "evaluation": {"models", "data", "convert", "training", "checkpoint", "sharding", "experiment"},
     "checkpoint": {"training"},
-    "experiment": {"data", "models", "training"},
+    "experiment": {"data", "models", "training", "evaluation"},
     "sharding": set(),
     "huge_pages": set(),
     "command_line": {"huge_pages"},

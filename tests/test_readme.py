@@ -33,6 +33,10 @@ def test_the_tree_has_a_line_for_every_module_and_no_other():
     assert listed_files() == real
 
 
+def test_nothing_is_left_to_fill_in():
+    assert "RESULTS_" not in TEXT
+
+
 def test_names_of_models_and_overrides_are_all_there():
     for name in pst_jax.list_models():
         assert name in TEXT
@@ -46,6 +50,13 @@ def test_the_python_of_the_readme_runs():
         exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.slow
 def test_the_table_of_costs_is_what_the_command_prints():
-    assert cost.as_text(cost.table()) in TEXT
+    def cells(text):
+        rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+        column = rows[0].index("XLA GFLOP")  # the compiler's, which differs between versions
+        return [row[:column] + row[column + 1 :] for row in rows if not set(row[1]) <= set("-")]
+
+    ours = cells(cost.as_text(cost.table(with_xla=False)))
+    start = TEXT.index("| model ")
+    written = cells(TEXT[start : TEXT.index("\n\n", start)])
+    assert written == ours

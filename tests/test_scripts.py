@@ -200,6 +200,11 @@ def test_fine_tunes_from_another_run(shared, unbroken):
         ("eval.py", ["--views", "4x2"], "views='4x2'"),
         ("eval.py", ["--checkpoint", "/nowhere"], "holds no checkpoints"),
         ("eval.py", ["--config.model.embed_dim=32"], "made by another model"),
+        ("eval.py", ["--config=configs/motion.py:twin"], "model.shift_stages"),
+        ("eval.py", ["--config.data.root=/nowhere/at/all"], "/nowhere"),
+        ("train.py", ["--config.train.batch_size=1000"], "do not fill"),
+        ("train.py", ["--config.optim.warmup_epochs=50.0"], "warm-up shorter"),
+        ("train.py", ["--config.eval.average=mean"], "config.eval.average='mean'"),
     ],
 )
 def test_a_mistake_is_one_clear_error(shared, unbroken, script, flags, message):
@@ -216,6 +221,7 @@ def test_the_hard_config_runs_with_smaller_sizes(tmp_path, shared, kind):
         *("--config.clip.short_side_px=56", "--config.data.motion.train_per_class=1"),
         *("--config.data.motion.test_per_class=1", "--config.train.batch_size=10"),
         *("--config.train.num_epochs=1.0", "--config.model.embed_dim=16"),
+        "--config.optim.warmup_epochs=0.5",
         f"--config.data.root={shared / 'hard'}",
     ]
     command = [sys.executable, "train.py", "--config", f"configs/motion_hard.py{kind}"]

@@ -1,6 +1,7 @@
 """Starts a model from the weights of another: a 2D image model, or a video model to fine-tune."""
 
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,11 +82,14 @@ def init_from_file(
     try:
         with np.load(source, allow_pickle=False) as archive:
             state_dict = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError) as error:
+        if not all(isinstance(value, np.ndarray) for value in state_dict.values()):
+            raise ValueError("a zip file of something else")
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"init_from={path!r} is no .npz of arrays ({error}). From a PyTorch file make one "
             "where PyTorch is installed: numpy.savez(out, **{k: v.numpy() for k, v in "
-            "torch.load(file, weights_only=True)['state_dict'].items()})"
+            "torch.load(file, weights_only=True)[KEY].items()}), KEY being 'state_dict' for video "
+            "and 'model' for ImageNet checkpoints"
         ) from None
     return fit(
         _by_path(bare_names(state_dict), model, image_size), model, seed=seed, image_size=image_size
@@ -137,7 +141,7 @@ def fit(
             problems.append(f"missing: {path} {start.shape}")
             continue
         try:
-            flat[path] = _fit_one(path, value, start.shape, model)
+            flat[path] = _fit_one(path, value, start.shape, model).astype(start.dtype)
         except ValueError as error:
             problems.append(f"misshapen: {path} is {value.shape}, not {start.shape}: {error}")
             continue

@@ -125,7 +125,12 @@ def to_torch(variables: Mapping[str, Any], model: Swin) -> dict[str, np.ndarray]
     Returns:
         Released name -> array, with the prefixes `backbone.` and `cls_head.` and the int64 index
         buffers that the released modules' strict loading wants.
+
+    Raises:
+        ValueError: for a network of which nothing was released.
     """
+    if model.window[0] != 1 and model.bias_frames == "clip":
+        raise ValueError(f"window={model.window} with a bias over the clip has no released layout")
     flat = traverse_util.flatten_dict(variables["params"], sep="/")
     released = {
         released_name(path): _to_released_layout(path, np.asarray(value), model)

@@ -184,11 +184,14 @@ def _claim(root: Path, settings: dict, spec: MotionSpec, overwrite: bool) -> Non
                 + ", ".join(f"{k} {earlier.get(k)!r}, not {settings.get(k)!r}" for k in fields)
                 + "; choose another folder, or replace them with --overwrite (overwrite=True)"
             )
-    elif any((root / split).exists() for split in SPLITS):
-        raise ValueError(
-            f"root={str(root)!r} holds a train or test folder that is not of this data set "
-            "(no motion.json): choose another folder"
-        )
+    else:
+        names = (*SPLITS, *(f"{split}.csv" for split in SPLITS), "labels.txt")
+        theirs = [name for name in names if (root / name).exists()]
+        if theirs:
+            raise ValueError(
+                f"root={str(root)!r} holds {', '.join(theirs)} of something else (there is no "
+                "motion.json): choose another folder"
+            )
     for split, name in itertools.product(SPLITS, class_names(spec.difficulty)):
         (root / split / name).mkdir(parents=True, exist_ok=True)
     with _replacing(record) as temporary:

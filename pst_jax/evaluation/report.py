@@ -47,9 +47,18 @@ def evaluate(
     """
     workdir, section = pathlib.Path(workdir), config.eval
     num_clips, num_crops = experiment.parse_views(views_text or section.views)
+    source = pathlib.Path(checkpoint_dir or workdir)
+    source = source.parent if source.name == checkpoint.DIRECTORY else source
     built = experiment.build(config)
     mesh = sharding.make_mesh()
-    params, step = _restore(pathlib.Path(checkpoint_dir or workdir), built, mesh)
+    params, step = _restore(source, built, mesh)
+    # Shapes tell no twin from its PST, and no pattern from another.
+    experiment.check_same(
+        json.loads((source / "config.json").read_text()),
+        json.loads(config.to_json()),
+        str(source),
+        lambda key: key.startswith(("model.", "clip.", "seed")),
+    )
     predict = make_predict(built.model, mesh)
 
     def run(**options):

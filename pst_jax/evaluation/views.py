@@ -103,6 +103,10 @@ def predict_all(
             np.add.at(scores, rows, views[batch["mask"]])
             np.add.at(counts, rows, 1)
             problems |= dict.fromkeys(problem for problem in batch["problem"] if problem)
+    if not counts.any():
+        raise ValueError(
+            f"none of {len(records)} videos could be read; the first: {next(iter(problems), '')}"
+        )
     if average != "sum":
         scores = scores / np.maximum(counts, 1)[:, None]
     return Predictions(

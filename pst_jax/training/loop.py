@@ -60,6 +60,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
         len(built.train_records), config.train.batch_size, math.ceil(config.train.num_epochs)
     )
     num_steps = min(num_steps, math.floor(config.train.num_epochs * steps_per_epoch))
+    _check_sizes(config, mesh, len(built.train_records), num_steps)
     schedule = experiment.build_schedule(config, num_steps, steps_per_epoch)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir))
@@ -135,6 +136,7 @@ class _Run:
                 window.add(sums)
                 bar.update()
                 if step % config.train.log_every_steps == 0 or step == self.num_steps:
+                    _check_finite(step, sums)
                     self._log(step, window, bar)
                     window = _Window()
                 is_last = step == self.num_steps
@@ -142,9 +144,11 @@ class _Run:
                 if is_last or self.eval_every_steps and step % self.eval_every_steps == 0:
                     self._evaluate(step, state)
                 is_due = step % config.train.checkpoint_every_steps == 0
-                if is_last or is_due or self.is_stopping():
+                is_stopping = self.is_stopping()
+                if is_last or is_due or is_stopping:
+                    _check_finite(step, sums)
                     checkpoint.save(self.manager, state, config.to_dict())
-                if not is_last and self.is_stopping():
+                if is_stopping and not is_last:
                     logging.warning("stopped after step %d, saved; rerun to go on", step)
                     return PREEMPTED
         return DONE
@@ -152,11 +156,6 @@ class _Run:
     def _log(self, step: int, window: "_Window", bar: tqdm) -> None:
         """Writes and shows what happened since the last time."""
         values = window.close() | {"learning_rate": float(self.schedule(step - 1))}
-        if not math.isfinite(values["loss"]):
-            raise ValueError(
-                f"the loss at step {step} is {values['loss']}: lower config.optim.learning_rate "
-                "or set config.optim.clip_norm; the last checkpoint is from before"
-            )
         self.writer.write(step, "train", values)
         text = (
             "loss {loss:.3f}, top-1 {top1:.1%}, {clips_per_s:.0f} clips/s, waits for data "
@@ -233,6 +232,34 @@ class _Window:
         return values
 
 
+def _check_sizes(config: ConfigDict, mesh: Mesh, num_videos: int, num_steps: int) -> None:
+    """Raises ValueError where nothing could be trained, or batches do not divide."""
+    if num_steps < 1:
+        raise ValueError(
+            f"{num_videos} videos and config.train.num_epochs={config.train.num_epochs} do not "
+            f"fill a batch of config.train.batch_size={config.train.batch_size}"
+        )
+    for section in ("train", "eval"):
+        if config[section].batch_size % mesh.size:
+            raise ValueError(
+                f"config.{section}.batch_size={config[section].batch_size} must be a multiple of "
+                f"the {mesh.size} devices"
+            )
+    if jax.process_count() > 1:
+        raise ValueError("train.py runs on one host so far: start one process")
+
+
+def _check_finite(step: int, sums: dict[str, jax.Array]) -> None:
+    """Raises ValueError before a state that a bad gradient has spoiled is used or saved."""
+    for name in ("loss", "grad_norm"):
+        value = float(sums[name])
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{name} at step {step} is {value}: lower config.optim.learning_rate or set "
+                "config.optim.clip_norm; what was saved before is whole"
+            )
+
+
 def _initial_params(config: ConfigDict, model, is_resumed: bool) -> Any:
     """Returns the parameters to start from; those of a resumed run only give shapes."""
     size_px = config.clip.size_px
@@ -266,38 +293,17 @@ def _claim(workdir: pathlib.Path, config: ConfigDict, fingerprints: dict[str, st
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            _check_same(json.loads(file.read_text()), resolved, workdir)
+            experiment.check_same(
+                json.loads(file.read_text()),
+                resolved,
+                str(workdir),
+                lambda key: not key.startswith(_FREE),
+            )
         scratch = file.with_suffix(".tmp")
         scratch.write_text(json.dumps(resolved, indent=2) + "\n")
         os.replace(scratch, file)
     except OSError as error:
         raise ValueError(f"workdir={str(workdir)!r} cannot be written: {error}") from None
-
-
-def _check_same(old: dict, new: dict, workdir: pathlib.Path) -> None:
-    """Raises ValueError naming the keys in which two configs differ, but for harmless ones."""
-    old, new = (_flat(json.loads(json.dumps(config))) for config in (old, new))
-    different = [
-        f"{key}: {old.get(key)!r} before, now {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(_FREE)
-    ]
-    if different:
-        raise ValueError(
-            f"{workdir} holds a run of another config: use another --workdir, or the same "
-            "config:\n  " + "\n  ".join(different)
-        )
-
-
-def _flat(config: dict, prefix: str = "") -> dict[str, Any]:
-    """Flattens nested dicts to {"a.b": value}."""
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 @contextlib.contextmanager

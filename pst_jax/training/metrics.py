@@ -23,7 +23,8 @@ def sums(
     # Rank by the number of better classes; ties go to the lower index, as in argmax.
     is_before = jnp.arange(logits.shape[1]) < labels[:, None]
     better = (logits > label_logit) | ((logits == label_logit) & is_before)
-    rank = better.sum(axis=1)
+    # What is not finite is no hit.
+    rank = jnp.where(jnp.isfinite(label_logit[:, 0]), better.sum(axis=1), logits.shape[1])
     return {
         "loss": (losses * weight).sum(),
         "top1": ((rank < 1) * weight).sum(),

@@ -30,15 +30,6 @@ class Group:
     weight_decay: float
 
 
-# First match wins. Paper/code difference: the released recipe means to spare norms the decay,
-# but its rule for the backbone is matched first, so that norms and biases do decay.
-PST_GROUPS = (
-    Group("relative_position_bias_table", 1.0, 0.0),
-    Group("^head/", 1.0, 0.02),
-    Group("", 0.1, 0.02),
-)
-
-
 def group_labels(params: Any, groups: tuple[Group, ...]) -> Any:
     """Returns the index of each parameter's group, as a tree like `params`.
 

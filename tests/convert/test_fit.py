@@ -1,4 +1,6 @@
+import io
 import re
+import zipfile
 
 import golden_files
 import jax
@@ -97,12 +99,23 @@ def test_a_video_file_starts_a_model_of_other_classes_and_frames(tmp_path):
     jitted.apply(model, variables, jnp.zeros((1, 16, 56, 56, 3)))
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", None])
+def zip_of_pickle():
+    """What PyTorch writes is a zip file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
+    return buffer.getvalue()
+
+
+CONTENTS = [b"", b"<html>", None, zip_of_pickle(), zip_of_pickle()[:40]]
+
+
+@pytest.mark.parametrize("content", CONTENTS)
 def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path, content):
     path = tmp_path / "weights.pth"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match="init_from="):
+    with pytest.raises(ValueError, match="init_from=.*(no .npz|no such file)"):
         convert.init_from_file(str(path), golden_files.model())
 
 

@@ -318,3 +318,14 @@ def test_the_command_line_writes_a_data_set_and_its_contact_sheet(tmp_path):
     assert picture.shape[0] == 16 * 116 and picture.std() > 20
     bad = run_cli(root, *small, "--seed", 5)
     assert bad.returncode != 0 and "seed 0, not 5" in bad.stderr and "Traceback" not in bad.stderr
+
+
+@pytest.mark.parametrize("name", ["train.csv", "labels.txt", "test"])
+def test_a_folder_with_a_users_own_lists_is_left_alone(tmp_path, name):
+    if "." in name:
+        (tmp_path / name).write_text("mine.mp4,0\n")
+    else:
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"holds {name} of something else"):
+        motion.generate(tmp_path, motion.MotionSpec(), 1, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

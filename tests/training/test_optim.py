@@ -5,15 +5,18 @@ import pytest
 from flax import traverse_util
 
 import pst_jax
+from configs import common
 from pst_jax.evaluation import cost
 from pst_jax.training import optim
+
+PST_GROUPS = tuple(optim.Group(*group) for group in common.optim().groups)
 
 
 def test_groups_hold_the_released_counts():
     # PST-T with 174 classes: tables, head, everything else of the backbone.
     model = pst_jax.create_model("pst_tiny", 174)
     params = cost.abstract_variables(model, 32)["params"]
-    labels = traverse_util.flatten_dict(optim.group_labels(params, optim.PST_GROUPS), sep="/")
+    labels = traverse_util.flatten_dict(optim.group_labels(params, PST_GROUPS), sep="/")
     sizes = {path: leaf.size for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
     counts = [sum(sizes[p] for p, label in labels.items() if label == i) for i in range(3)]
     assert counts == [722_982, 133_806, 27_500_640]

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 import pst_jax
+from configs import common
 from pst_jax import sharding
 from pst_jax.training import optim
 from pst_jax.training.state import TrainState
 from pst_jax.training.step import make_predict, make_train_step
+
+PST_GROUPS = tuple(optim.Group(*group) for group in common.optim().groups)
 
 MODEL = pst_jax.create_model(
     "pst_testing", 5, depths=(2,), num_heads=(1,), drop_path_rate=0.2, head_dropout=0.3
@@ -32,7 +35,7 @@ def initial_params():
     return jax.jit(lambda: MODEL.init(jax.random.key(0), video, train=False)["params"])()
 
 
-def train(num_devices, batches=BATCHES, groups=optim.PST_GROUPS):
+def train(num_devices, batches=BATCHES, groups=PST_GROUPS):
     mesh = sharding.make_mesh(num_devices)
     params = initial_params()
     optimizer = optim.adamw(lambda step: 1e-3, params, groups, clip_norm=1.0)
@@ -74,7 +77,7 @@ def test_the_step_is_traced_once(monkeypatch):
     counted = chex.assert_max_traces(n=1)(pst_jax.ops.normalise)
     monkeypatch.setattr("pst_jax.training.step.normalise", counted)
     mesh = sharding.make_mesh(1)
-    optimizer = optim.adamw(lambda step: 1e-3, params, optim.PST_GROUPS)
+    optimizer = optim.adamw(lambda step: 1e-3, params, PST_GROUPS)
     step = make_train_step(MODEL, optimizer, mesh)
     state = jax.device_put(TrainState.create(params, optimizer), sharding.replicated(mesh))
     for data in BATCHES:
