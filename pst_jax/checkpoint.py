@@ -34,7 +34,6 @@ def open_manager(
         enable_async_checkpointing=False,
         create=not is_read_only,
         cleanup_tmp_directories=not is_read_only,
-        read_only=is_read_only,
     )
     handlers = {
         "params": ocp.StandardCheckpointHandler(),

@@ -51,6 +51,15 @@ def test_another_models_checkpoint_is_refused_by_name(tmp_path):
         checkpoint.restore_params(tmp_path, {**make_state().params, "tail": jnp.zeros(1)})
 
 
+def test_reading_leaves_a_save_in_progress_alone(tmp_path):
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, make_state(), {})
+        unfinished = tmp_path / checkpoint.DIRECTORY / "8.orbax-checkpoint-tmp"
+        unfinished.mkdir()
+        assert checkpoint.restore_params(tmp_path)[1] == 7
+        assert unfinished.exists()
+
+
 def test_a_folder_without_checkpoints_says_so(tmp_path):
     with pytest.raises(ValueError, match="holds no checkpoints"):
         checkpoint.restore_params(tmp_path)

@@ -200,9 +200,8 @@ def test_fine_tunes_from_another_run(shared, unbroken):
         ("eval.py", ["--views", "4x2"], "views='4x2'"),
         ("eval.py", ["--checkpoint", "/nowhere"], "holds no checkpoints"),
         ("eval.py", ["--config.model.embed_dim=32"], "made by another model"),
-        ("eval.py", ["--config=configs/motion.py:twin"], "model.shift_stages"),
-        ("eval.py", ["--config.data.root=/nowhere/at/all"], "/nowhere"),
-        ("train.py", ["--config.train.batch_size=1000"], "do not fill"),
+        ("eval.py", ["--config.data.test=nowhere.csv"], "nowhere.csv"),
+        ("train.py", ["--config.train.batch_size=10000"], "do not fill"),
         ("train.py", ["--config.optim.warmup_epochs=50.0"], "warm-up shorter"),
         ("train.py", ["--config.eval.average=mean"], "config.eval.average='mean'"),
     ],
@@ -212,6 +211,13 @@ def test_a_mistake_is_one_clear_error(shared, unbroken, script, flags, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_weights_of_one_config_are_not_evaluated_as_anothers(shared, unbroken):
+    # The twin has parameters of the same shapes.
+    result = run("eval.py", shared, unbroken[0], config="configs/motion.py:twin")
+    assert result.returncode == 1
+    assert "model.shift_stages: [1] there, [] here" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["", ":twin"])

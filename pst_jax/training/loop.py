@@ -53,7 +53,6 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
         raise ValueError("--workdir is empty: name a folder for the run")
     workdir = pathlib.Path(workdir)
     built = experiment.build(config)
-    _claim(workdir, config, built.fingerprints)
     mesh = sharding.make_mesh()
     steps_per_epoch = max(len(built.train_records) // config.train.batch_size, 1)
     num_steps = loader.num_train_steps(
@@ -62,6 +61,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     num_steps = min(num_steps, math.floor(config.train.num_epochs * steps_per_epoch))
     _check_sizes(config, mesh, len(built.train_records), num_steps)
     schedule = experiment.build_schedule(config, num_steps, steps_per_epoch)
+    _claim(workdir, config, built.fingerprints)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir))
         params = _initial_params(config, built.model, is_resumed=bool(manager.all_steps()))
