@@ -10,7 +10,7 @@ from video_files import decode_all, frames_of_noise, write_audio, write_video
 
 from pst_jax.data.decode import VideoError, open_video
 
-VIDEOS = Path("/work/shared/videos")
+VIDEOS = Path(__file__).parents[3] / "shared/videos"
 FORMATS = {
     "h264 mp4, B-frames": ("a.mp4", dict(num_b_frames=3, gop=10)),
     "h264 mp4, one keyframe": ("b.mp4", dict(gop=1000)),
