@@ -1,7 +1,6 @@
 """From a resolved config to what it describes: the one place below the scripts that reads one."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -146,11 +145,11 @@ def check_same(
 
     Args:
         old: as read from config.json.
-        new: likewise resolved.
+        new: likewise, of the config at hand.
         what: whose config the old one is, for the message.
         is_checked: which keys, such as "optim.learning_rate", must agree.
     """
-    old, new = (_flat(json.loads(json.dumps(config))) for config in (old, new))
+    old, new = _flat(old), _flat(new)
     different = [
         f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"
         for key in sorted(old.keys() | new.keys())

@@ -136,11 +136,11 @@ def to_torch(variables: Mapping[str, Any], model: Swin) -> dict[str, np.ndarray]
         released_name(path): _to_released_layout(path, np.asarray(value), model)
         for path, value in flat.items()
     }
+    buffers = _index_buffers(model)
     for stage, mixers in enumerate(model.mixers):
         for block in range(len(mixers)):
             prefix = f"backbone.layers.{stage}.blocks.{block}.attn."
-            for name, index in _index_buffers(model).items():
-                released[prefix + name] = index
+            released |= {prefix + name: index for name, index in buffers.items()}
     return released
 
 

@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from tabulate import tabulate
 
 from pst_jax import checkpoint, experiment, sharding
-from pst_jax.convert.released import expected_params
 from pst_jax.evaluation import cost, views
 from pst_jax.training.step import make_predict
 
@@ -51,7 +50,8 @@ def evaluate(
     source = source.parent if source.name == checkpoint.DIRECTORY else source
     built = experiment.build(config)
     mesh = sharding.make_mesh()
-    params, step = _restore(source, built, mesh)
+    expected = cost.abstract_variables(built.model, built.clip.size_px)["params"]
+    params, step = checkpoint.restore_params(source, expected, sharding.replicated(mesh))
     # Shapes tell no twin from its PST, and no pattern from another.
     experiment.check_same(
         json.loads((source / "config.json").read_text()),
@@ -107,14 +107,6 @@ def evaluate(
     }
     _write(workdir, report)
     return report
-
-
-def _restore(source: pathlib.Path, built: experiment.Experiment, mesh) -> tuple[Any, int]:
-    from flax import traverse_util
-
-    expected = expected_params(built.model, built.clip.size_px)
-    expected = traverse_util.unflatten_dict(expected, sep="/")
-    return checkpoint.restore_params(source, expected, sharding.replicated(mesh))
 
 
 def _write(workdir: pathlib.Path, report: dict[str, Any]) -> None:
