@@ -89,16 +89,12 @@ class SwinBlock(nn.Module):
         return x + DropPath(self.drop_path_rate)(branch, train=train)
 
     def _attend_in_windows(self, x: jax.Array) -> jax.Array:
-        """Pads, shifts and cuts x [B, T, H, W, C], attends in the windows, and undoes it all."""
+        """Pads x [B, T, H, W, C] to whole windows, attends in them, and crops."""
         height, width = x.shape[2:4]
-        window, shift = windows.fit_window((height, width), self.window)
-        shift = shift if self.is_shifted else (0, 0)
-        grid = windows.padded_grid((height, width), window)
+        cut = windows.fit((height, width), self.window, self.is_shifted)
         # After the norm, so that pads are zeros: as released, they attend with k and v of their
         # own (the biases) where windows are not shifted.
-        x = windows.pad_grid(x, grid)
-        if shift != (0, 0):
-            x = jnp.roll(x, (-shift[0], -shift[1]), axis=(2, 3))
+        x = windows.pad_grid(x, cut.grid)
         x = Attention(
             self.num_heads,
             self.mixer,
@@ -107,12 +103,5 @@ class SwinBlock(nn.Module):
             self.qkv_bias,
             self.dtype,
             name="attn",
-        )(
-            windows.partition(x, window),
-            window,
-            windows.different_regions(grid, window, shift),
-        )
-        x = windows.merge(x, window, grid)
-        if shift != (0, 0):
-            x = jnp.roll(x, shift, axis=(2, 3))
+        )(x, cut)
         return x[:, :, :height, :width]

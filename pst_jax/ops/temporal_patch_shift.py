@@ -111,24 +111,6 @@ def permute(x: jax.Array, index: np.ndarray) -> jax.Array:
     return gather(x)
 
 
-def shift_tokens(x: jax.Array, offsets: Sequence[int], inverse: bool = False) -> jax.Array:
-    """Patch-shifts grouped tokens: every group (window) has the same map of offsets.
-
-    Args:
-        x: [B, T, W, N, C]: clip, frame, window, token in the window, channel.
-        offsets: int [N], the frame offset of each position in a window.
-        inverse: whether to undo the shift.
-
-    Returns:
-        [B, T, W, N, C]: output frame t of position n is input frame (t - offsets[n]) mod T.
-    """
-    b, t, w, n, c = x.shape
-    source = source_frames(np.tile(offsets, w), t)  # [T, W*N]
-    index = (source * w * n + np.arange(w * n)).reshape(-1)
-    index = np.argsort(index) if inverse else index
-    return permute(x.reshape(b, t * w * n, c), index).reshape(x.shape)
-
-
 def patch_shift(
     x: jax.Array, pattern: str | Sequence[Sequence[int]] = "C", inverse: bool = False
 ) -> jax.Array:
@@ -154,5 +136,7 @@ def patch_shift(
     if x.ndim != 5:
         raise ValueError(f"x has shape {x.shape}: patch_shift needs [B, T, H, W, C]")
     b, t, h, w, c = x.shape
-    offsets = frame_offsets(pattern, h, w).reshape(-1)
-    return shift_tokens(x.reshape(b, t, 1, h * w, c), offsets, inverse).reshape(x.shape)
+    source = source_frames(frame_offsets(pattern, h, w).reshape(-1), t)  # [T, H*W]
+    index = (source * h * w + np.arange(h * w)).reshape(-1)
+    index = np.argsort(index) if inverse else index
+    return permute(x.reshape(b, t * h * w, c), index).reshape(x.shape)

@@ -9,6 +9,7 @@ from pst_jax.layers.attention import Attention
 from pst_jax.layers.blocks import DropPath, Mlp, SwinBlock
 from pst_jax.layers.embed import PatchEmbed, PatchMerging
 from pst_jax.ops.mixing import Mixer
+from pst_jax.ops.windows import Windows
 
 KEY = jax.random.key(0)
 
@@ -77,8 +78,9 @@ class AttentionVariants(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_attention_keeps_shape_and_is_finite(self):
         attention = Attention(2, Mixer(frames=2), (2, 3, 3))
-        x = jax.random.normal(KEY, (2, 4, 5, 9, 8))
-        variables = attention.init(KEY, x, (3, 3))
-        out = self.variant(lambda v, x: attention.apply(v, x, (3, 3)))(variables, x)
+        x = jax.random.normal(KEY, (2, 4, 6, 9, 8))
+        windows = Windows((6, 9), (3, 3), (1, 1))
+        variables = attention.init(KEY, x, windows)
+        out = self.variant(lambda v, x: attention.apply(v, x, windows))(variables, x)
         chex.assert_shape(out, x.shape)
         chex.assert_tree_all_finite(out)

@@ -1,4 +1,5 @@
 import chex
+import einops
 import golden_files
 import jax
 import jax.numpy as jnp
@@ -33,16 +34,13 @@ def test_tiles_are_those_printed():
 
 def test_equals_the_released_operator_on_windows():
     golden = golden_files.load("patch_shift_op")
-    b, t, windows = 2, 16, 3
-    heads, tokens, channels = golden["official/x"].shape[1:]
-    offsets = tps.frame_offsets("C", 7, 7).reshape(-1)
+    sizes = dict(b=2, t=16, h=7)
+    n, c = golden["official/x"].shape[1], golden["official/x"].shape[3]
 
     def ours(x, inverse):
-        x = x.reshape(b, t, windows, heads, tokens, channels).swapaxes(3, 4)
-        x = x.reshape(b, t, windows, tokens, heads * channels)
-        x = tps.shift_tokens(jnp.asarray(x), offsets, inverse)
-        x = x.reshape(b, t, windows, tokens, heads, channels).swapaxes(3, 4)
-        return x.reshape(b * t * windows, heads, tokens, channels)
+        x = einops.rearrange(x, "(b t w) n (h v) c -> (b w) t h v (n c)", **sizes)
+        x = ops.patch_shift(jnp.asarray(x), "C", inverse)
+        return einops.rearrange(x, "(b w) t h v (n c) -> (b t w) n (h v) c", b=2, n=n, c=c)
 
     x = golden["official/x"]
     np.testing.assert_array_equal(ours(x, False), golden["official/psm_fwd"])
