@@ -37,6 +37,7 @@ from absl import app, flags
 from av.video.reformatter import VideoReformatter
 from tqdm import tqdm
 
+from pst_jax import files
 from pst_jax.data.motion_scenes import (
     HARD_PAIRS,
     PAIRS,
@@ -194,7 +195,7 @@ def _claim(root: Path, settings: dict, spec: MotionSpec, overwrite: bool) -> Non
             )
     for split, name in itertools.product(SPLITS, class_names(spec.difficulty)):
         (root / split / name).mkdir(parents=True, exist_ok=True)
-    with _replacing(record) as temporary:
+    with files.replacing(record) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
 
 
@@ -239,7 +240,7 @@ def _write_job(root: Path, spec: MotionSpec, seed: int, job: Job) -> int:
         convert(av.VideoFrame.from_ndarray(rgb, format="rgb24"), format="yuv420p") for rgb in clip
     ]
     for name, is_reversed in missing:
-        with _replacing(root / name) as temporary:
+        with files.replacing(root / name) as temporary:
             _encode(temporary, frames[::-1] if is_reversed else frames, spec.fps)
     return len(missing)
 
@@ -260,17 +261,9 @@ def _decode(path: Path) -> np.ndarray:
         return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path` that becomes `path` when the body succeeds."""
-    temporary = path.with_name(path.name + ".tmp")
-    yield temporary
-    os.replace(temporary, path)
-
-
 def _write_lists(root: Path, spec: MotionSpec, jobs: list[Job]) -> None:
     names = class_names(spec.difficulty)
-    with _replacing(root / "labels.txt") as temporary:
+    with files.replacing(root / "labels.txt") as temporary:
         temporary.write_text("\n".join(names) + "\n")
     for split in SPLITS:
         paths = [path for job in jobs if job.split == split for path, _ in job.files]
@@ -278,7 +271,7 @@ def _write_lists(root: Path, spec: MotionSpec, jobs: list[Job]) -> None:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([("path", "label"), *((path, label) for label, path in rows)])
-        with _replacing(root / f"{split}.csv") as temporary:
+        with files.replacing(root / f"{split}.csv") as temporary:
             temporary.write_text(text.getvalue())
 
 

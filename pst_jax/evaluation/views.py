@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import time
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import scipy.special
 from jax.sharding import Mesh
 
-from pst_jax import sharding
+from pst_jax import files, sharding
 from pst_jax.data import loader
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
@@ -26,18 +26,41 @@ class Predictions:
     Attributes:
         scores: float32 [V, K], averaged over views; zero where a video could not be read.
         labels: int32 [V].
-        is_read: bool [V], whether the video could be read.
-        num_views: views that were predicted, in all.
+        seen: int64 [V, views], how often each view of each video was predicted: once, or never
+            where it could not be read.
         problems: why videos could not be read, once each.
-        seconds_per_clip: median over the batches, without reading and compiling.
+        average: how views were averaged.
     """
 
     scores: np.ndarray
     labels: np.ndarray
-    is_read: np.ndarray
-    num_views: int
+    seen: np.ndarray
     problems: tuple[str, ...]
-    seconds_per_clip: float
+    average: str = "prob"
+
+    @property
+    def is_read(self) -> np.ndarray:
+        """Bool [V], whether the video could be read."""
+        return self.seen.any(axis=1)
+
+    @property
+    def num_views(self) -> int:
+        """Views that were predicted, in all."""
+        return int(self.seen.sum())
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32 [V, K]: the scores, where they are logits by softmax."""
+        return self.scores if self.average == "prob" else scipy.special.softmax(self.scores, axis=1)
+
+
+@dataclasses.dataclass
+class ViewSums:
+    """What one host adds up: scores float64 [V, K], seen int64 [V, views], problems by video."""
+
+    scores: np.ndarray | float
+    seen: np.ndarray
+    problems: dict[int, str]
 
 
 def predict_all(
@@ -48,75 +71,141 @@ def predict_all(
     mesh: Mesh,
     *,
     batch_size: int,
-    num_clips: int = 1,
-    num_crops: int = 1,
     average: str = "prob",
-    shuffle_frames: bool = False,
-    seed: int = 0,
-    num_threads: int = 2,
+    **options: Any,
 ) -> Predictions:
-    """Predicts every view of every video once, and averages by video.
+    """Predicts every view of every video once, over all hosts, and averages by video.
 
     Args:
         predict: of `training.step.make_predict`.
         params: the model's.
-        records: V videos.
+        records: V videos, the same on all hosts.
         clip: how clips are taken.
         mesh: of `sharding.make_mesh`.
-        batch_size: clips per batch over all devices.
-        num_clips: temporal clips per video.
-        num_crops: spatial crops of each, 1 or 3.
+        batch_size: clips per batch over all devices of all hosts.
         average: over a video's views: "prob" (softmax, then mean), "logit" (mean) or "sum".
-        shuffle_frames: whether the frames of a clip come in a random order.
-        seed: of that order.
-        num_threads: threads that decode.
+        **options: of `loader.eval_batches`: num_clips, num_crops, shuffle_frames, seed,
+            num_threads.
 
     Returns:
-        Predictions in the order of `records`.
+        Predictions in the order of `records`, on all hosts.
 
     Raises:
         ValueError: for an unknown average, or an argument that `eval_batches` refuses.
     """
     if average not in AVERAGES:
         raise ValueError(f"average={average!r} must be one of {', '.join(AVERAGES)}")
-    batches = loader.eval_batches(
+    sums = sum_views(
+        predict,
+        params,
         records,
         clip,
-        batch_size=batch_size,
-        num_clips=num_clips,
-        num_crops=num_crops,
-        shuffle_frames=shuffle_frames,
-        seed=seed,
-        num_threads=num_threads,
+        mesh,
+        batch_size=batch_size // jax.process_count(),
+        average=average,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        **options,
     )
-    scores, counts, problems, seconds = None, np.zeros(len(records), np.int64), {}, []
+    return combine(sharding.gather_from_hosts(sums), records, average)
+
+
+def sum_views(
+    predict: Callable[[Any, jax.Array], jax.Array],
+    params: Any,
+    records: Sequence[Record],
+    clip: ClipSpec,
+    mesh: Mesh,
+    *,
+    average: str,
+    num_clips: int = 1,
+    num_crops: int = 1,
+    **options: Any,
+) -> ViewSums:
+    """Predicts one host's share of the views, and adds them up by video.
+
+    Args:
+        predict: as for `predict_all`.
+        params: likewise.
+        records: likewise.
+        clip: likewise.
+        mesh: likewise.
+        average: likewise.
+        num_clips: temporal clips per video.
+        num_crops: spatial crops of each, 1 or 3.
+        **options: of `loader.eval_batches`; batch_size is this host's.
+
+    Returns:
+        The sums over this host's views.
+    """
+    batches = loader.eval_batches(
+        records, clip, num_clips=num_clips, num_crops=num_crops, **options
+    )
+    sums = ViewSums(0.0, np.zeros((len(records), num_clips * num_crops), np.int64), {})
     with contextlib.closing(batches):
         for batch in batches:
             video = sharding.shard_batch({"video": batch["video"]}, mesh)["video"]
-            start = time.perf_counter()
-            logits = np.asarray(predict(params, video))
-            seconds.append((time.perf_counter() - start) / len(logits))
-            views = scipy.special.softmax(logits, axis=1) if average == "prob" else logits
-            if scores is None:
-                scores = np.zeros((len(records), logits.shape[1]))
-            rows = batch["index"][batch["mask"]]
-            np.add.at(scores, rows, views[batch["mask"]])
-            np.add.at(counts, rows, 1)
-            problems |= dict.fromkeys(problem for problem in batch["problem"] if problem)
-    if not counts.any():
-        raise ValueError(
-            f"none of {len(records)} videos could be read; the first: {next(iter(problems), '')}"
-        )
+            logits = sharding.local_rows(predict(params, video))
+            scores = scipy.special.softmax(logits, axis=1) if average == "prob" else logits
+            if isinstance(sums.scores, float):
+                sums.scores = np.zeros((len(records), logits.shape[1]))
+            is_valid = batch["mask"]
+            rows = batch["index"][is_valid]
+            np.add.at(sums.scores, rows, scores[is_valid])
+            np.add.at(sums.seen, (rows, batch["view"][is_valid]), 1)
+            sums.problems |= {
+                int(row): problem
+                for row, problem in zip(batch["index"], batch["problem"])
+                if problem
+            }
+    return sums
+
+
+def combine(hosts: Sequence[ViewSums], records: Sequence[Record], average: str) -> Predictions:
+    """Adds up what the hosts have summed, and averages by video.
+
+    Args:
+        hosts: the sums of each host.
+        records: V videos.
+        average: as for `predict_all`.
+
+    Raises:
+        ValueError: if no video could be read.
+    """
+    scores, seen = sum(host.scores for host in hosts), sum(host.seen for host in hosts)
+    problems = {row: text for host in hosts for row, text in sorted(host.problems.items())}
+    if not seen.any():
+        first = problems[min(problems)]
+        raise ValueError(f"none of {len(records)} videos could be read; the first: {first}")
     if average != "sum":
-        scores = scores / np.maximum(counts, 1)[:, None]
+        scores = scores / np.maximum(seen.sum(axis=1), 1)[:, None]
     return Predictions(
         scores=scores.astype(np.float32),
         labels=np.array([record.label for record in records], np.int32),
-        is_read=counts > 0,
-        num_views=int(counts.sum()),
-        problems=tuple(problems),
-        seconds_per_clip=float(np.median(seconds[1:] or seconds)),
+        seen=seen,
+        problems=tuple(problems[row] for row in sorted(problems)),
+        average=average,
     )
+
+
+def save(path: pathlib.Path, records: Sequence[Record], predictions: Predictions) -> None:
+    """Writes an .npz: video_id [V], label [V], is_read [V], scores [V, K], average."""
+    with files.replacing(path) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(
+            file,
+            video_id=np.array([record.video_id for record in records]),
+            label=predictions.labels,
+            is_read=predictions.is_read,
+            scores=predictions.scores,
+            average=predictions.average,
+        )
+
+
+def load(path: pathlib.Path) -> Predictions:
+    """Reads what `save` wrote; views count as one."""
+    with np.load(path) as saved:
+        seen = saved["is_read"][:, None].astype(np.int64)
+        return Predictions(saved["scores"], saved["label"], seen, (), str(saved["average"]))
 
 
 def accuracy(predictions: Predictions, has_reversed_pairs: bool = False) -> dict[str, Any]:
@@ -152,6 +241,16 @@ def accuracy(predictions: Predictions, has_reversed_pairs: bool = False) -> dict
         own, twin = scores[rows, labels], scores[rows, labels ^ 1]
         result["within_pair"] = _mean((own > twin) | ((own == twin) & (labels % 2 == 0)))
     return result | {"per_class": per_class}
+
+
+def confusion(predictions: Predictions) -> np.ndarray:
+    """Counts the videos that could be read by label and predicted class: int64 [K, K]."""
+    num_classes = predictions.scores.shape[1]
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    is_read = predictions.is_read
+    predicted = predictions.scores[is_read].argmax(axis=1)
+    np.add.at(counts, (predictions.labels[is_read], predicted), 1)
+    return counts
 
 
 def _mean(values: Any) -> float:

@@ -65,11 +65,26 @@ def make_train_step(
     )
 
 
-def make_predict(model: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
-    """Compiles inference: (params, video uint8 [B, F, H, W, 3]) -> logits float32 [B, K]."""
-    same = sharding.replicated(mesh)
+def make_predict(
+    model: nn.Module, mesh: Mesh, output: str = "logits"
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """Compiles inference, the batch over the mesh's devices.
+
+    Args:
+        model: of `create_model`.
+        mesh: of `sharding.make_mesh`.
+        output: of the model's call: "logits" or "frame_logits".
+
+    Returns:
+        (params, video uint8 [B, F, H, W, 3]) -> float32 [B, K], or [B, T, K] by frame.
+    """
+
+    def predict(params, video):
+        return model.apply({"params": params}, normalise(video), train=False, output=output)
+
+    over_batch = sharding.over_batch(mesh)
     return jax.jit(
-        lambda params, video: model.apply({"params": params}, normalise(video), train=False),
-        in_shardings=(same, sharding.over_batch(mesh)),
-        out_shardings=same,
+        predict,
+        in_shardings=(sharding.replicated(mesh), over_batch),
+        out_shardings=over_batch,
     )

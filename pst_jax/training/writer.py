@@ -1,10 +1,41 @@
-"""Where metrics go: a JSONL file and TensorBoard events."""
+"""Where metrics go, a JSONL file and TensorBoard events; and the list of replaced videos."""
 
 import json
-import os
 import pathlib
+import re
+from collections.abc import Sequence
 
 import tensorboardX
+
+from pst_jax import files
+
+METRICS = "metrics.jsonl"
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file name need not be UTF-8
+
+
+class UnreadableList:
+    """Lists the videos that training replaced; a resumed run drops what it is about to repeat.
+
+    Attributes:
+        path: the text file, a line `step N: PATH: REASON` for each.
+        count: how many there are.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first_step: int):
+        """Takes up the list of a run that goes on after `first_step` steps."""
+        self.path, self.count = workdir / "unreadable.txt", 0
+        if self.path.exists():
+            found = [re.match(r"step (\d+): .*", line) for line in self.path.open(**_TEXT)]
+            kept = [match[0] for match in found if match and int(match[1]) <= first_step]
+            with files.replacing(self.path) as scratch, scratch.open("w", **_TEXT) as file:
+                file.writelines(line + "\n" for line in kept)
+            self.count = len(kept)
+
+    def add(self, step: int, problems: Sequence[str]) -> None:
+        """Appends what was found in the batch of a step."""
+        with self.path.open("a", **_TEXT) as file:
+            file.writelines(f"step {step}: {problem}\n" for problem in problems)
+        self.count += len(problems)
 
 
 class MetricWriter:
@@ -16,12 +47,11 @@ class MetricWriter:
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
         """Opens the files of a run that goes on after `first_step` steps."""
-        self.path = workdir / "metrics.jsonl"
+        self.path = workdir / METRICS
         if self.path.exists():
             kept = [row for row in read_metrics(self.path) if row["step"] <= first_step]
-            scratch = self.path.with_suffix(".tmp")
-            scratch.write_text("".join(json.dumps(row) + "\n" for row in kept))
-            os.replace(scratch, self.path)
+            with files.replacing(self.path) as scratch:
+                scratch.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._file = self.path.open("a")
         self._events = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=first_step + 1
