@@ -1,5 +1,6 @@
 """Which Mixer each block gets: short functions from a network's depths to its mixers."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from pst_jax.ops.mixing import Mixer
@@ -60,4 +61,16 @@ def patch_shift_transformer(
     return tuple(
         tuple(pair[block % 2] if stage in shift_stages else still for block in range(depth))
         for stage, depth in enumerate(depths, start=1)
+    )
+
+
+def without_shifts(mixers: Mixers) -> Mixers:
+    """Returns the mixers with no token moving between frames, all else as it was.
+
+    A network of these has the parameters of the given one and runs the same code: what a
+    comparison of the two shows is the shifts.
+    """
+    return tuple(
+        tuple(dataclasses.replace(mixer, pattern=None, before=None) for mixer in stage)
+        for stage in mixers
     )

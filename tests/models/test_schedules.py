@@ -23,3 +23,13 @@ def test_other_stages_stay_still():
 
 def test_the_2d_network_moves_nothing():
     assert schedules.space_only((1, 2), WINDOW) == ((Mixer(),), (Mixer(),) * 2)
+
+
+def test_without_shifts_windows_keep_their_frames():
+    mixers = schedules.patch_shift_transformer((2, 1), (2, 7, 7))
+    assert schedules.without_shifts(mixers) == ((Mixer(frames=2),) * 2, (Mixer(frames=2),))
+
+
+def test_without_shifts_the_2d_network_is_itself():
+    mixers = schedules.space_only((1, 2), WINDOW)
+    assert schedules.without_shifts(mixers) == mixers
