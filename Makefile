@@ -24,10 +24,11 @@ STAMP := $(VENV)/.installed-$(JAX)
 
 demo: setup
 	$(BIN)/python train.py --config configs/motion.py --workdir $(RUNS)/pst
-	$(BIN)/python eval.py --config configs/motion.py --workdir $(RUNS)/pst
 	$(BIN)/python train.py --config configs/motion.py:twin --workdir $(RUNS)/twin
 	$(BIN)/python eval.py --config configs/motion.py:twin --workdir $(RUNS)/twin
+	$(BIN)/python eval.py --config configs/motion.py --workdir $(RUNS)/pst --against $(RUNS)/twin
 	$(BIN)/python -m pst_jax.evaluation.report $(RUNS)/pst $(RUNS)/twin
+	@echo "Look at $(RUNS)/pst/report.html"
 
 # The demo's PST with three other training seeds, on the demo's data: about 12 minutes.
 seeds: setup

@@ -1,6 +1,7 @@
 """Evaluates a trained model: `python eval.py --config configs/motion.py --workdir runs/pst`.
 
-Prints the figures and writes them to WORKDIR/report.json. Exit codes: 0 done, 1 error.
+Prints the figures and writes them to WORKDIR: report.json, report.html to look at, and
+predictions.npz. Exit codes: 0 done, 1 error.
 """
 
 from absl import flags
@@ -14,12 +15,15 @@ _CONFIG = config_flags.DEFINE_config_file(
     "--config.KEY=VALUE.",
     lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; report.json goes there.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the report goes there.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Folder of another run whose checkpoint to evaluate; default: workdir."
 )
 _VIEWS = flags.DEFINE_string(
     "views", None, "CLIPSxCROPS per video, such as 4x3; default: config.eval.views."
+)
+_AGAINST = flags.DEFINE_string(
+    "against", None, "Folder of another run, evaluated on these videos, to compare frame by frame."
 )
 
 
@@ -27,7 +31,9 @@ def main() -> None:
     """Evaluates the newest checkpoint."""
     from pst_jax.evaluation import report
 
-    result = report.evaluate(_CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _VIEWS.value)
+    result = report.evaluate(
+        _CONFIG.value, _WORKDIR.value, _CHECKPOINT.value, _VIEWS.value, _AGAINST.value
+    )
     print(report.table({_WORKDIR.value: result}))
 
 

@@ -24,6 +24,7 @@ def data() -> ConfigDict:
             "root": "",  # folder that the lists' paths are relative to
             "train": "train.csv",  # list `path,label`, below root; or a folder per class
             "test": "test.csv",
+            "class_names": "",  # file below root with a line per class, for the report; "": none
             "num_threads": 2,  # that decode, per process
             "num_workers": 0,  # processes that decode; 0: threads of this one
             "max_unreadable_share": 0.01,  # of the clips of training, replaced; above: stop
@@ -87,9 +88,9 @@ def evaluation() -> ConfigDict:
     return ConfigDict(
         {
             "batch_size": 64,  # over all devices
-            "views": "1x1",  # temporal clips x spatial crops
+            "views": "1x1",  # temporal clips x spatial crops; one view is measured as well
             "average": "prob",  # over the views of a video: "prob", "logit" or "sum"
-            "short_side_px": 0,  # of the resized frames; 0: size_px, so that three crops fit
+            "short_side_px": 0,  # of the frames; 0: clip.short_side_px, for 3 crops clip.size_px
             "has_reversed_pairs": False,  # class 2k + 1 is class 2k played backwards
             "shuffle_frames": False,  # measure on time-shuffled frames too
         }
@@ -119,6 +120,7 @@ def motion(kind: str, num_stages: int) -> ConfigDict:
         }
     )
     config.data.motion = ConfigDict({"seed": 2022})  # never used while tuning
+    config.data.class_names = "labels.txt"
     config.clip.update(sampling="uniform", crop="none", flip="none")
     config.optim.schedule = "step_cosine"
     config.optim.clip_norm = 1.0

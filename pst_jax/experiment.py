@@ -1,15 +1,17 @@
 """From a resolved config to what it describes: the one place below the scripts that reads one."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from pst_jax.data.index import Record, fingerprint, read_index
+from pst_jax import config_keys
+from pst_jax.data.index import Record, fingerprint, read_class_names, read_index
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation.views import AVERAGES
 from pst_jax.models.variants import create_model, nearest
@@ -23,29 +25,47 @@ class Experiment:
     Attributes:
         model: the network.
         clip: how training takes clips.
-        eval_clip: how evaluation takes clips.
-        train_records: videos to train on.
+        eval_short_side_px: of the frames in evaluation; 0: as `view_clip` says.
+        train_records: videos to train on; none where it was built for evaluation.
         test_records: videos to evaluate on.
+        class_names: one per class; None where the data have none.
     """
 
     model: nn.Module
     clip: ClipSpec
-    eval_clip: ClipSpec
+    eval_short_side_px: int
     train_records: tuple[Record, ...]
     test_records: tuple[Record, ...]
+    class_names: tuple[str, ...] | None
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Count and hash of both lists."""
-        return {"train": fingerprint(self.train_records), "test": fingerprint(self.test_records)}
+        """Count and hash of the lists."""
+        lists = {"train": self.train_records, "test": self.test_records}
+        return {name: fingerprint(records) for name, records in lists.items() if records}
+
+    def view_clip(self, num_crops: int) -> ClipSpec:
+        """Returns how evaluation takes clips.
+
+        As released, the middle square is cut from frames of training's shorter side (256 px), and
+        three squares from frames whose shorter side is the square's (224 px).
+        """
+        short = self.clip.short_side_px if num_crops == 1 else self.clip.size_px
+        short = max(self.eval_short_side_px or short, self.clip.size_px)
+        return dataclasses.replace(self.clip, short_side_px=short, short_side_max_px=None)
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: ConfigDict, is_training: bool = True) -> Experiment:
     """Builds an experiment; generates the embedded data set where the config asks for it.
+
+    Args:
+        config: resolved, see `configs/common.py`.
+        is_training: whether the list of training videos is needed.
 
     Raises:
         ValueError: naming the key or the file that does not fit.
     """
+    config_keys.check(config.to_dict())
     model = build_model(config)
     if model.num_frames != config.clip.num_frames:
         raise ValueError(
@@ -56,14 +76,34 @@ def build(config: ConfigDict) -> Experiment:
     for key in config.clip:
         if key not in known:
             raise ValueError(f"config.clip has no key {key!r}{nearest(key, known)}")
-    clip = ClipSpec(**_plain(config.clip))
+    try:
+        clip = ClipSpec(**_plain(config.clip))
+    except ValueError as error:
+        raise ValueError(f"config.clip: {error}") from None
+    if clip.flip == "swap" and len(clip.flip_labels) != model.num_classes:
+        raise ValueError(
+            f"config.clip.flip_labels has {len(clip.flip_labels)} classes, and config.model."
+            f"num_classes={model.num_classes}: flip='swap' needs the mirrored class of every class"
+        )
     _check_evaluation(config)
     if "motion" in config.data:
         _generate_motion(config)
-    eval_clip = dataclasses.replace(
-        clip, short_side_px=config.eval.short_side_px or clip.size_px, short_side_max_px=None
+    splits = ("train", "test") if is_training else ("test",)
+    records, class_names = _read_lists(config, splits)
+    return Experiment(
+        model,
+        clip,
+        config.eval.short_side_px,
+        records.get("train", ()),
+        records["test"],
+        class_names,
     )
-    return Experiment(model, clip, eval_clip, *_records(config))
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Returns 12 hex digits that name a resolved config."""
+    text = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def build_model(config: ConfigDict) -> nn.Module:
@@ -95,7 +135,7 @@ def build_schedule(config: ConfigDict, num_steps: int, steps_per_epoch: int) -> 
 
 
 def parse_views(views: str) -> tuple[int, int]:
-    """Reads "CLIPSxCROPS", such as "4x3"."""
+    """Reads "CLIPSxCROPS", such as "4x3", to (temporal clips, spatial crops)."""
     clips, _, crops = views.partition("x")
     if not (clips.isdigit() and crops.isdigit() and int(clips) > 0 and int(crops) in (1, 3)):
         raise ValueError(f"views={views!r} must be CLIPSxCROPS with 1 or 3 crops, such as 4x3")
@@ -106,27 +146,38 @@ def _plain(section: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in section.items() if value is not None}
 
 
-def _records(config: ConfigDict) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """Reads both lists; the class folders of one must be those of the other."""
-    root = pathlib.Path(config.data.root)
-    (train, train_names), (test, test_names) = (
-        read_index(root / config.data[split], root, config.model.num_classes)
-        for split in ("train", "test")
-    )
-    if train_names and test_names and train_names != test_names:
-        different = sorted(set(train_names) ^ set(test_names))
+def _read_lists(
+    config: ConfigDict, splits: tuple[str, ...]
+) -> tuple[dict[str, tuple[Record, ...]], tuple[str, ...] | None]:
+    """Reads lists by split, and the names of the classes where there are any."""
+    root, num_classes = pathlib.Path(config.data.root), config.model.num_classes
+    records, names = {}, {}
+    if config.data.class_names:
+        names["class_names"] = read_class_names(root / config.data.class_names, num_classes)
+    for split in splits:
+        records[split], folders = read_index(root / config.data[split], root, num_classes)
+        if folders:
+            names[split] = folders
+    if len(set(names.values())) > 1:
+        different = sorted(set.union(*map(set, names.values())))
+        different = [n for n in different if any(n not in given for given in names.values())]
         raise ValueError(
-            f"{root}: config.data.train and config.data.test have different class folders "
-            f"({', '.join(different)} in one alone), so that labels would not agree: make empty "
-            "ones, or give lists of 'path,label'"
+            f"{root}: {' and '.join(f'config.data.{key}' for key in names)} have different classes "
+            f"({', '.join(different) or 'in another order'}), so that labels would not agree: "
+            "make empty class folders, or give lists of 'path,label'"
         )
-    return train, test
+    return records, next(iter(names.values()), None)
 
 
 def _check_evaluation(config: ConfigDict) -> None:
     """Refuses before training what evaluation could not do after it."""
     section = config.eval
-    parse_views(section.views)
+    _, num_crops = parse_views(section.views)
+    if num_crops == 3 and section.short_side_px not in (0, config.clip.size_px):
+        raise ValueError(
+            f"config.eval.short_side_px={section.short_side_px} must be config.clip.size_px="
+            f"{config.clip.size_px}, or 0, for three crops (config.eval.views={section.views!r})"
+        )
     if section.average not in AVERAGES:
         raise ValueError(
             f"config.eval.average={section.average!r} must be one of {', '.join(AVERAGES)}"
@@ -136,41 +187,6 @@ def _check_evaluation(config: ConfigDict) -> None:
             f"config.eval.has_reversed_pairs needs pairs of classes, and config.model.num_classes="
             f"{config.model.num_classes} is odd"
         )
-
-
-def check_same(
-    old: dict[str, Any], new: dict[str, Any], what: str, is_checked: Callable[[str], bool]
-) -> None:
-    """Raises ValueError naming the keys in which two resolved configs differ.
-
-    Args:
-        old: as read from config.json.
-        new: likewise, of the config at hand.
-        what: whose config the old one is, for the message.
-        is_checked: which keys, such as "optim.learning_rate", must agree.
-    """
-    old, new = _flat(old), _flat(new)
-    different = [
-        f"{key}: {old.get(key)!r} there, {new.get(key)!r} here"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and is_checked(key)
-    ]
-    if different:
-        raise ValueError(
-            f"{what} holds a run of another config: use another --workdir, or the same --config "
-            "and flags:\n  " + "\n  ".join(different)
-        )
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flattens nested dicts to {"a.b": value}."""
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _generate_motion(config: ConfigDict) -> None:

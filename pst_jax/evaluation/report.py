@@ -1,9 +1,10 @@
-"""The report of a trained model, and the table that sets reports side by side.
+"""The report of a trained model: report.json, report.html, predictions.npz; and tables of runs.
 
 `python -m pst_jax.evaluation.report RUN [RUN ...]` prints the table of runs that eval.py has
 evaluated.
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -11,17 +12,33 @@ import pathlib
 import platform
 from typing import Any
 
+import flax.linen as nn
 import jax
+import numpy as np
 from absl import app
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tabulate import tabulate
 
-from pst_jax import checkpoint, experiment, sharding
-from pst_jax.evaluation import cost, views
+from pst_jax import checkpoint, config_keys, experiment, files, sharding
+from pst_jax.evaluation import benchmark, clips, cost, page, views
 from pst_jax.training.step import make_predict
+from pst_jax.training.writer import METRICS, read_metrics
 
-FILE = "report.json"
+FILE, PAGE, PREDICTIONS = "report.json", "report.html", "predictions.npz"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "numpy")
+_ONE_VIEW = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A trained run: where it lies, its resolved config, its model, parameters and step."""
+
+    directory: pathlib.Path
+    config: dict[str, Any]
+    model: nn.Module
+    params: Any
+    step: int
 
 
 def evaluate(
@@ -29,91 +46,192 @@ def evaluate(
     workdir: str | os.PathLike,
     checkpoint_dir: str | os.PathLike | None = None,
     views_text: str | None = None,
+    against: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the newest checkpoint of a run on its test videos, and writes report.json.
+    """Evaluates the newest checkpoint of a run on its test videos.
+
+    One view per video is always measured, and beside it the views asked for. Writes to `workdir`
+    predictions.npz (video_id, label, is_read, and scores [V, K] averaged over the views asked
+    for), report.json and report.html.
 
     Args:
         config: that of the run.
-        workdir: where report.json goes.
+        workdir: where the files go.
         checkpoint_dir: the run whose checkpoint is evaluated; None: workdir.
         views_text: CLIPSxCROPS; None: `config.eval.views`.
+        against: another run, evaluated on the same videos, that report.html compares by frame.
 
     Returns:
         The report, as written.
 
     Raises:
-        ValueError: if the config, the data or the checkpoint do not fit.
+        ValueError: if the config, the data, a checkpoint or the other run do not fit.
     """
     workdir, section = pathlib.Path(workdir), config.eval
-    num_clips, num_crops = experiment.parse_views(views_text or section.views)
-    source = pathlib.Path(checkpoint_dir or workdir)
-    source = source.parent if source.name == checkpoint.DIRECTORY else source
-    built = experiment.build(config)
+    wanted = experiment.parse_views(views_text or section.views)
+    built = experiment.build(config, is_training=False)
     mesh = sharding.make_mesh()
-    expected = cost.abstract_variables(built.model, built.clip.size_px)["params"]
-    params, step = checkpoint.restore_params(source, expected, sharding.replicated(mesh))
+    run = _restore(pathlib.Path(checkpoint_dir or workdir), built.model, config.clip.size_px, mesh)
     # Shapes tell no twin from its PST, and no pattern from another.
-    experiment.check_same(
-        json.loads((source / "config.json").read_text()),
-        json.loads(config.to_json()),
-        str(source),
-        lambda key: key.startswith(("model.", "clip.", "seed")),
-    )
+    _check_config(run, json.loads(config.to_json()), ("model.", "clip.", "seed"))
+    _check_classes(run, built.class_names)
+    other = None if against is None else _read_other(pathlib.Path(against), run, built, mesh)
     predict = make_predict(built.model, mesh)
 
-    def run(**options):
-        predictions = views.predict_all(
+    def measure(view, **options):
+        found = views.predict_all(
             predict,
-            params,
+            run.params,
             built.test_records,
-            built.eval_clip,
+            built.view_clip(view[1]),
             mesh,
             batch_size=section.batch_size,
-            num_clips=num_clips,
-            num_crops=num_crops,
+            num_clips=view[0],
+            num_crops=view[1],
             average=section.average,
             num_threads=config.data.num_threads,
             seed=config.seed,
             **options,
         )
-        return predictions, views.accuracy(predictions, section.has_reversed_pairs)
+        return found, views.accuracy(found, section.has_reversed_pairs)
 
-    predictions, figures = run()
+    measured = {view: measure(view) for view in dict.fromkeys((_ONE_VIEW, wanted))}
+    predictions, figures = measured[wanted]
     if section.shuffle_frames:
-        _, shuffled = run(shuffle_frames=True)
-        figures |= {
-            f"{name}_shuffled": shuffled[name]
-            for name in ("top1", "within_pair")
-            if name in shuffled
-        }
-    counted = cost.count(built.model, built.eval_clip.size_px)
-    report = figures | {
+        _, shuffled = measure(wanted, shuffle_frames=True)
+        names = [name for name in ("top1", "within_pair") if name in shuffled]
+        figures |= {f"{name}_shuffled": shuffled[name] for name in names}
+    report = {
+        **figures,
+        "top1_unreadable_wrong": figures["top1"] * float(predictions.is_read.mean()),
+        "evaluations": [_row(view, *found) for view, found in measured.items()],
+        "views": "{}x{}".format(*wanted),
+        "average": section.average,
         "num_videos": len(built.test_records),
         "num_views": predictions.num_views,
         "num_unreadable": int((~predictions.is_read).sum()),
         "unreadable": list(predictions.problems),
-        "views": f"{num_clips}x{num_crops}",
-        "average": section.average,
-        "params": counted.params,
-        "gflops": counted.total / 1e9,
-        "ms_per_clip": predictions.seconds_per_clip * 1e3,
-        "step": step,
-        "seed": config.seed,
-        "model": config.model.name,
-        "fingerprint": built.fingerprints["test"],
-        "device": f"{mesh.size} x {jax.devices()[0].device_kind}",
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
+        "confusion": views.confusion(predictions).tolist(),
+        "class_names": built.class_names,
+        **_cost(built, predict, run.params, mesh, section.batch_size),
+        **_settings(config, built, run, mesh),
+        "against": other and other[0].directory.name,
     }
-    _write(workdir, report)
+    if jax.process_index() == 0:
+        _save(workdir, report, built.test_records, predictions)
+        one_view = measured[_ONE_VIEW][0]
+        _write_page(workdir, report, built, run, one_view, predictions, other)
     return report
 
 
-def _write(workdir: pathlib.Path, report: dict[str, Any]) -> None:
+def _restore(directory: pathlib.Path, model: nn.Module, size_px: int, mesh: Mesh) -> _Run:
+    """Restores a run, named by its directory or by that of its checkpoints."""
+    directory = directory.parent if directory.name == checkpoint.DIRECTORY else directory
+    expected = cost.abstract_variables(model, size_px)["params"]
+    params, step = checkpoint.restore_params(directory, expected, sharding.replicated(mesh))
+    config = json.loads((directory / "config.json").read_text())
+    return _Run(directory, config, model, params, step)
+
+
+def _check_config(run: _Run, config: dict[str, Any], keys: tuple[str, ...]) -> None:
+    config_keys.check_same(run.config, config, str(run.directory), lambda k: k.startswith(keys))
+
+
+def _check_classes(run: _Run, class_names: tuple[str, ...] | None) -> None:
+    """Raises ValueError where the test videos' classes are not those of the training."""
+    trained = run.config.get("class_names")
+    if trained and class_names and trained != list(class_names):
+        raise ValueError(
+            f"{run.directory} was trained on the classes {trained}, the test videos have "
+            f"{list(class_names)}: labels would not agree; use the lists it was trained with"
+        )
+
+
+def _read_other(
+    directory: pathlib.Path, run: _Run, built: experiment.Experiment, mesh: Mesh
+) -> tuple[_Run, views.Predictions]:
+    """Reads another run that was evaluated, on the same videos and with clips of the same kind."""
+    for name in (FILE, PREDICTIONS, "config.json"):
+        if not (directory / name).is_file():
+            raise ValueError(f"--against={directory} has no {name}: evaluate that run first")
+    theirs = json.loads((directory / FILE).read_text())["fingerprint"]
+    ours = built.fingerprints["test"]
+    if theirs != ours:
+        raise ValueError(
+            f"--against={directory} was evaluated on other videos ({theirs}, these are {ours}): "
+            "evaluate it on these first"
+        )
+    config = json.loads((directory / "config.json").read_text())
+    model = experiment.build_model(ConfigDict(config))
+    other = _restore(directory, model, config["clip"]["size_px"], mesh)
+    _check_config(other, run.config, ("clip.", "model.num_classes"))
+    return other, views.load(directory / PREDICTIONS)
+
+
+def _row(view: tuple[int, int], predictions: views.Predictions, figures: dict) -> dict[str, Any]:
+    """One line of the report's table: the accuracies of one number of views."""
+    names = ("top1", "top5", "mean_class", "within_pair")
+    return {
+        "views": "{}x{}".format(*view),
+        "average": predictions.average,
+        "num_views": predictions.num_views,
+        **{name: figures[name] for name in names if name in figures},
+    }
+
+
+def _cost(built, predict, params: Any, mesh: Mesh, batch_size: int) -> dict[str, float]:
+    """Counts the model, and times it on a batch on the device while nothing else runs."""
+    clip = built.view_clip(num_crops=1)
+    counted = cost.count(built.model, clip.size_px)
+    shape = (batch_size // jax.process_count(), clip.num_frames, clip.size_px, clip.size_px, 3)
+    video = sharding.shard_batch({"video": np.zeros(shape, np.uint8)}, mesh)["video"]
+    seconds = benchmark.median_seconds(lambda: jax.block_until_ready(predict(params, video)))
+    return {
+        "params": counted.params,
+        "gflops": counted.total / 1e9,
+        "ms_per_clip": seconds / batch_size * 1e3,
+    }
+
+
+def _settings(config: ConfigDict, built, run: _Run, mesh: Mesh) -> dict[str, Any]:
+    """What made the figures."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "run": run.directory.name,
+        "step": run.step,
+        "seed": config.seed,
+        "model": config.model.name,
+        "config_hash": experiment.config_hash(json.loads(config.to_json())),
+        "fingerprint": built.fingerprints["test"],
+        "fingerprint_train": run.config["fingerprints"]["train"],
+        "device": f"{mesh.size} x {jax.devices()[0].device_kind}",
+        "versions": versions | {"python": platform.python_version()},
+    }
+
+
+def _save(workdir: pathlib.Path, report: dict[str, Any], records, predictions) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
-    scratch = workdir / (FILE + ".tmp")
-    scratch.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(scratch, workdir / FILE)
+    views.save(workdir / PREDICTIONS, records, predictions)
+    with files.replacing(workdir / FILE) as scratch:
+        scratch.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _write_page(workdir, report, built, run: _Run, one_view, predictions, other) -> None:
+    """Writes report.html, with clips read once more and, against another run, curves by frame."""
+    clip = built.view_clip(num_crops=1)
+    worst = clips.worst(built.test_records, one_view, clip)
+    curves = []
+    if other is not None:
+        rows = clips.most_different(predictions, other[1])
+        names = [r.directory.name for r in (run, other[0])]
+        if names[0] == names[1]:
+            names = [str(r.directory) for r in (run, other[0])]
+        runs = [clips.frame_predict(r.model, r.params) for r in (run, other[0])]
+        curves = clips.frame_curves(dict(zip(names, runs)), built.test_records, rows, clip)
+    metrics = run.directory / METRICS
+    history = read_metrics(metrics) if metrics.is_file() else []
+    with files.replacing(workdir / PAGE) as scratch:
+        scratch.write_text(page.render(report, history, worst, curves), encoding="utf-8")
 
 
 # Column, key of the report, format.

@@ -1,0 +1,131 @@
+"""What a config may say, and how a mistake in one is told: before anything is computed."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import motion, motion_hard, videos
+from pst_jax import experiment
+
+
+def build(changes, config=None):
+    """Builds the experiment of a config with some keys set, whatever their type."""
+    config = (config or videos.get_config()).unlock()
+    with config.ignore_type():
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            section = config
+            for name in path:
+                section[name] = section.get(name, ConfigDict())
+                section = section[name]
+            section[last] = value
+    return experiment.build(config)
+
+
+def test_the_configs_here_have_no_mistake_but_that_the_videos_are_missing(tmp_path):
+    with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
+        build({"data.root": str(tmp_path)})
+    for kind in ("pst", "twin"):
+        for module in (motion, motion_hard):
+            built = build(
+                {"data.root": str(tmp_path / module.__name__), **FEW}, module.get_config(kind)
+            )
+            assert built.train_records and built.test_records
+
+
+FEW = {
+    "data.motion.train_per_class": 1,
+    "data.motion.test_per_class": 1,
+    "data.motion.size_px": 28,
+    "clip.size_px": 28,
+    "clip.short_side_px": 28,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("trainn", "config has no key 'trainn'; did you mean 'train'"),
+        ("datta.root", "config has no key 'datta'; did you mean 'data'"),
+        ("train.batchsize", "config.train has no key 'batchsize'; did you mean 'batch_size'"),
+        (
+            "clip.strideframes",
+            "config.clip has no key 'strideframes'; did you mean 'stride_frames'",
+        ),
+        ("model.embed_dimm", "no override 'embed_dimm'; did you mean 'embed_dim'"),
+        ("data.motion.sizepx", "config.data.motion has no key 'sizepx'; did you mean 'size_px'"),
+        ("optim.zzz", "config.optim has no key 'zzz'.* Known: beta2, clip_norm"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(key, message):
+    with pytest.raises(ValueError, match=message):
+        build({key: 1})
+
+
+def test_a_missing_key_is_named():
+    config = videos.get_config()
+    del config.optim.beta2, config.eval
+    with pytest.raises(ValueError, match=r"lacks eval.average.*optim.beta2: make it from configs"):
+        build({}, config)
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "what"),
+    [
+        (
+            ("train.batch_size", "train.log_every_steps", "train.checkpoint_every_steps")
+            + ("eval.batch_size", "clip.num_frames", "clip.size_px"),
+            (0, -1, 2.0, "8", None, True),
+            "an integer of at least 1",
+        ),
+        (
+            ("seed", "data.num_threads", "data.num_workers", "train.eval_every_epochs"),
+            (-1, 0.5, "1", 2**32),
+            "an integer of at least 0",
+        ),
+        (("eval.short_side_px",), (-1,), "an integer of at least 0"),
+        (
+            ("train.num_epochs", "optim.learning_rate", "optim.clip_norm"),
+            (0.0, -1.0, float("nan"), float("inf"), "1"),
+            "a number above 0",
+        ),
+        (("optim.beta2", "optim.label_smoothing"), (-0.1, 1.0, "0"), r"a number in \[0, 1\)"),
+        (("optim.warmup_epochs",), (-1.0, float("nan")), "a number of at least 0"),
+        (("data.max_unreadable_share",), (-0.1, 1.1, None), r"a share in \[0, 1\]"),
+        (("eval.has_reversed_pairs", "eval.shuffle_frames"), (1, "no"), "True or False"),
+        (("data.root", "init_from", "eval.views"), (3, None), "a text"),
+        (
+            ("optim.groups",),
+            (3, (("", 1.0),), (("(", 1.0, 0.0),), (("", "1", 0.0),), (("", -1.0, 0.0),)),
+            "triples",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_range_is_named(keys, values, what):
+    for key in keys:
+        for value in values:
+            with pytest.raises(ValueError, match=f"config.{key}=.* must be {what}"):
+                build({key: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip.num_frames": 8}, "config.model.num_frames=32 and config.clip.num_frames=8"),
+        (
+            {"clip.stride_frames": 0},
+            "config.clip: stride_frames=0 must be an integer of at least 1",
+        ),
+        ({"clip.crop": "centre"}, "config.clip: crop='centre'"),
+        ({"clip.flip_labels": (0,)}, "config.clip: flip='all' with flip_labels="),
+        ({"clip.flip": "swap", "clip.flip_labels": (1, 0)}, "flip_labels has 2 classes, .*=400"),
+        ({"eval.views": "4x2"}, "views='4x2'"),
+        ({"eval.average": "mean"}, "config.eval.average='mean'"),
+        ({"eval.short_side_px": 300}, "config.eval.short_side_px=300 .* for three crops"),
+        ({"eval.has_reversed_pairs": True, "model.num_classes": 3}, "num_classes=3 is odd"),
+        ({"model.num_classes": 0}, "num_classes=0 must be an integer"),
+        ({"model.dtype": "float99"}, "dtype='float99'"),
+    ],
+)
+def test_values_that_do_not_fit_are_named_before_data_are_read(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build(changes)
