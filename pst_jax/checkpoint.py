@@ -3,7 +3,9 @@
 A checkpoint is complete or does not exist: orbax writes to a temporary directory and renames it.
 """
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,6 +16,11 @@ from jax.sharding import Sharding
 from pst_jax.training.state import TrainState
 
 DIRECTORY = "checkpoints"
+
+
+def is_saved(workdir: pathlib.Path) -> bool:
+    """Tells whether a run has saved a step; touches nothing."""
+    return any(entry.name.isdigit() for entry in (workdir / DIRECTORY).glob("*"))
 
 
 def open_manager(
@@ -77,13 +84,12 @@ def restore(manager: ocp.CheckpointManager, fresh: TrainState, sharding: Shardin
     """
     step = manager.latest_step()
     _check_params(manager, step, fresh.params)
-    saved = manager.restore(
-        step,
-        args=ocp.args.Composite(
-            params=ocp.args.StandardRestore(_abstract(fresh.params, sharding)),
-            optimizer=ocp.args.StandardRestore(_abstract(fresh.opt_state, sharding)),
-        ),
+    args = ocp.args.Composite(
+        params=ocp.args.StandardRestore(_abstract(fresh.params, sharding)),
+        optimizer=ocp.args.StandardRestore(_abstract(fresh.opt_state, sharding)),
     )
+    with _telling_damage(manager, step):
+        saved = manager.restore(step, args=args)
     count = jax.device_put(jax.numpy.int32(step), sharding)
     return TrainState(count, saved["params"], saved["optimizer"])
 
@@ -107,19 +113,35 @@ def restore_params(
     workdir = pathlib.Path(workdir)
     workdir = workdir.parent if workdir.name == DIRECTORY else workdir
     if not (workdir / DIRECTORY).is_dir():
-        raise ValueError(f"{workdir} holds no checkpoints: train there first, by train.py")
+        raise ValueError(
+            f"{workdir} holds no checkpoints: name the workdir of a run, or train there first, by "
+            "train.py"
+        )
     with open_manager(workdir, is_read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
             raise ValueError(f"{workdir / DIRECTORY} is empty: train there first, by train.py")
         if expected is not None:
             _check_params(manager, step, expected)
-        saved = manager.item_metadata(step)["params"]
-        target = _abstract(saved if expected is None else expected, sharding)
-        restored = manager.restore(
-            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(target))
-        )
+        with _telling_damage(manager, step):
+            saved = manager.item_metadata(step)["params"]
+            target = _abstract(saved if expected is None else expected, sharding)
+            args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
+            restored = manager.restore(step, args=args)
     return restored["params"], step
+
+
+@contextlib.contextmanager
+def _telling_damage(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
+    """Turns what orbax raises where files are missing or cut off into one line."""
+    try:
+        yield
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        reason = str(error).strip("'\"").splitlines()[0]
+        raise ValueError(
+            f"{manager.directory / str(step)} cannot be restored ({reason}): it is damaged, or of "
+            "another optimizer; move it away to go on from the checkpoint before it"
+        ) from None
 
 
 def _abstract(tree: Any, sharding: Sharding | None) -> Any:
@@ -131,7 +153,8 @@ def _abstract(tree: Any, sharding: Sharding | None) -> Any:
 
 def _check_params(manager: ocp.CheckpointManager, step: int, expected: Any) -> None:
     """Raises ValueError where the saved parameters are not those of the expected model."""
-    saved = _shapes(manager.item_metadata(step)["params"])
+    with _telling_damage(manager, step):
+        saved = _shapes(manager.item_metadata(step)["params"])
     wanted = _shapes(expected)
     lines = [f"missing: {path} {wanted[path]}" for path in wanted.keys() - saved.keys()]
     lines += [f"unknown: {path} {saved[path]}" for path in saved.keys() - wanted.keys()]

@@ -1,5 +1,6 @@
 """What the scripts share: flags that explain themselves, and errors of one line."""
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -29,11 +30,26 @@ def _parse(argv: list[str]) -> list[str]:
     except flags.UnparsedFlagAccessError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        text = str(error.args[0] if error.args else error).strip()
-        if "Traceback" in text:  # an error that the config file raised itself
-            text = text.splitlines()[-1]
-        print(f"{argv[0]}: {text}\nTry {argv[0]} --help.", file=sys.stderr)
+        print(f"{argv[0]}: {_explain(error, argv)}\nTry {argv[0]} --help.", file=sys.stderr)
         sys.exit(ERROR)
+
+
+def _explain(error: Exception, argv: list[str]) -> str:
+    """Says what is wrong with the flags."""
+    text = str(error.args[0] if error.args else error).strip()
+    if "Traceback" in text:  # an error that the config file raised itself
+        return text.splitlines()[-1]
+    # A key that the config lacks comes alone, without the flag and the section it was in.
+    key = re.search(r"\w+", text)
+    paths = [arg.partition("=")[0] for arg in argv if re.match("--?config[.]", arg)]
+    flag = next((path for path in paths if key and key[0] in path.split(".")), None)
+    if isinstance(error, AttributeError | KeyError) and flag:
+        near = re.search(r'Did you mean "(\w+)"', text)
+        hint = (
+            f"did you mean {near[1]!r}?" if near else "those that can be set are in the config file"
+        )
+        return f"{flag}: there is no key {key[0]!r}; {hint}"
+    return text
 
 
 def _run(main: Callable[[], int | None], argv: list[str]) -> int | None:

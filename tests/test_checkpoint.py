@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +53,26 @@ def test_another_models_checkpoint_is_refused_by_name(tmp_path):
         checkpoint.restore_params(tmp_path, {**make_state().params, "tail": jnp.zeros(1)})
 
 
+@pytest.mark.parametrize("what", ["params", "params/_METADATA", "optimizer/_METADATA"])
+def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, what):
+    with checkpoint.open_manager(tmp_path) as manager:
+        checkpoint.save(manager, make_state().replace(step=jnp.int32(6)), {})
+        checkpoint.save(manager, make_state(), {})
+    assert checkpoint.is_saved(tmp_path)
+    path = tmp_path / checkpoint.DIRECTORY / "7" / what
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    everywhere = sharding.replicated(sharding.make_mesh(1))
+    message = "checkpoints/7 cannot be restored .*: it is damaged, .*; move it away to go on"
+    with checkpoint.open_manager(tmp_path) as manager:
+        with pytest.raises(ValueError, match=message):
+            checkpoint.restore(manager, make_state(), everywhere)
+    if what.startswith("params"):
+        with pytest.raises(ValueError, match=message):
+            checkpoint.restore_params(tmp_path)
+    shutil.rmtree(tmp_path / checkpoint.DIRECTORY / "7")
+    assert checkpoint.restore_params(tmp_path)[1] == 6
+
+
 def test_reading_leaves_a_save_in_progress_alone(tmp_path):
     with checkpoint.open_manager(tmp_path) as manager:
         checkpoint.save(manager, make_state(), {})
@@ -61,5 +83,12 @@ def test_reading_leaves_a_save_in_progress_alone(tmp_path):
 
 
 def test_a_folder_without_checkpoints_says_so(tmp_path):
-    with pytest.raises(ValueError, match="holds no checkpoints"):
+    assert not checkpoint.is_saved(tmp_path)
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(ValueError, match=f"{path} holds no checkpoints: name the workdir"):
+            checkpoint.restore_params(path)
+    (tmp_path / checkpoint.DIRECTORY).mkdir()
+    with pytest.raises(ValueError, match="checkpoints is empty: train there first"):
         checkpoint.restore_params(tmp_path)
+    assert not checkpoint.is_saved(tmp_path)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,44 @@ def test_trains_evaluates_and_leaves_everything_behind(shared, unbroken):
     assert report["ms_per_clip"] > 0 and "within pairs" in result.stdout
 
 
+def test_reports_one_and_many_views_and_another_run_side_by_side(shared, unbroken):
+    workdir, twin = unbroken[0], shared / "twin"
+    config = dict(config="configs/motion.py:twin")
+    missing = run("eval.py", shared, workdir, "--against", str(twin))
+    assert missing.returncode == 1 and "has no report.json" in missing.stderr
+    short = "--config.train.num_epochs=0.5"
+    assert run("train.py", shared, twin, short, **config).returncode == 0
+    assert run("eval.py", shared, twin, short, "--views=1x3", **config).returncode == 0
+    result = run("eval.py", shared, workdir, "--views=2x3", f"--against={twin}")
+    assert result.returncode == 0, result.stderr
+
+    report = json.loads((workdir / "report.json").read_text())
+    one, many = report["evaluations"]
+    assert (one["views"], one["num_views"]) == ("1x1", 16)
+    assert (many["views"], many["num_views"], many["average"]) == ("2x3", 16 * 6, "prob")
+    assert report["top1"] == many["top1"] and report["against"] == "twin"
+    assert np.array(report["confusion"]).sum(axis=1).tolist() == [1] * 16
+    assert np.trace(report["confusion"]) / 16 == report["top1"] == report["top1_unreadable_wrong"]
+    config = json.loads((workdir / "config.json").read_text())
+    assert report["fingerprint_train"] == config["fingerprints"]["train"]
+    assert report["class_names"] == config["class_names"] and len(report["config_hash"]) == 12
+
+    saved = np.load(workdir / "predictions.npz")
+    labels, scores = saved["label"], saved["scores"]
+    assert scores.shape == (16, 16) and len(set(saved["video_id"].tolist())) == 16
+    assert (scores.argmax(axis=1) == labels).mean() == report["top1"]
+    page = (workdir / "report.html").read_text()
+    for text in ("1 clip × 1 crop", "2 clips × 3 crops", report["config_hash"], "twin"):
+        assert text in page
+
+    others = run("eval.py", shared, workdir, f"--against={shared / 'others'}")
+    assert others.returncode == 1 and "has no report.json" in others.stderr
+    moved = dict(report, fingerprint="3:00")
+    (twin / "report.json").write_text(json.dumps(moved))
+    other_videos = run("eval.py", shared, workdir, f"--against={twin}")
+    assert other_videos.returncode == 1 and "evaluated on other videos" in other_videos.stderr
+
+
 def test_killed_at_any_time_it_ends_with_the_same_bits(shared, unbroken):
     # The same command twice gives the same bits.
     assert run("train.py", shared, shared / "again").returncode == 0
@@ -190,7 +229,17 @@ def test_fine_tunes_from_another_run(shared, unbroken):
 @pytest.mark.parametrize(
     ("script", "flags", "message"),
     [
-        ("train.py", ["--config.model.embed_dimm=3"], "embed_dim"),
+        ("train.py", ["--config.model.embed_dimm=3"], "did you mean 'embed_dim'?"),
+        (
+            "train.py",
+            ["--config.datta.root=x"],
+            "--config.datta.root: there is no key 'datta'; did",
+        ),
+        (
+            "train.py",
+            ["--config.model.window=(1,2,2)"],
+            "no key 'window'; those that can be set are",
+        ),
         ("train.py", ["--config.model.embed_dim=many"], "embed_dim"),
         ("train.py", ["--config.model.embed_dim=17"], "holds a run of another config"),
         ("train.py", ["--config.model.bias_keys=last"], "must be one of"),
@@ -201,6 +250,13 @@ def test_fine_tunes_from_another_run(shared, unbroken):
         ("eval.py", ["--views", "4x2"], "views='4x2'"),
         ("eval.py", ["--checkpoint", "/nowhere"], "holds no checkpoints"),
         ("eval.py", ["--config.model.embed_dim=32"], "made by another model"),
+        ("eval.py", ["--config.model.num_classes=20"], "head/bias is (16,), the model has (20,)"),
+        ("train.py", ["--config.model.num_classes=20"], "model.num_classes: 16 there, 20 here"),
+        (
+            "train.py",
+            ["--config.train.batch_size=0"],
+            "config.train.batch_size=0 must be an integer",
+        ),
         ("eval.py", ["--config.data.test=nowhere.csv"], "nowhere.csv"),
         ("train.py", ["--config.train.batch_size=10000"], "do not fill"),
         ("train.py", ["--config.optim.warmup_epochs=50.0"], "warm-up shorter"),
@@ -212,6 +268,19 @@ def test_a_mistake_is_one_clear_error(shared, unbroken, script, flags, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_evaluation_reports_a_broken_video_and_counts_the_others(shared, unbroken, tmp_path):
+    shutil.copytree(shared / "motion", tmp_path / "motion")
+    broken = min((tmp_path / "motion" / "test").rglob("*.mp4"))
+    broken.write_bytes(broken.read_bytes()[:700])
+    flags = ("--checkpoint", str(unbroken[0]), f"--config.data.root={tmp_path / 'motion'}")
+    result = run("eval.py", shared, tmp_path / "report", *flags)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert (report["num_videos"], report["num_unreadable"], report["num_views"]) == (16, 1, 15)
+    (problem,) = report["unreadable"]
+    assert problem.startswith(f"{broken}: is cut off")
 
 
 def test_weights_of_one_config_are_not_evaluated_as_anothers(shared, unbroken):

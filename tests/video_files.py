@@ -11,9 +11,12 @@ def frames_of_noise(num_frames, height, width, seed=0):
     return blocks.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
 
 
-def write_video(path, frames, *, codec="libx264", gop=12, num_b_frames=0, rate=16, options=None):
+def write_video(
+    path, frames, *, codec="libx264", gop=12, num_b_frames=0, rate=16, options=None, title=""
+):
     """Writes uint8 [T, H, W, 3]; the suffix of `path` decides the container."""
     with av.open(str(path), "w", options=options or {}) as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

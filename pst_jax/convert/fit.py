@@ -67,33 +67,38 @@ def init_from_file(
     Raises:
         ValueError: for a file of another kind, or one that does not fit the model.
     """
-    source = pathlib.Path(path)
+    try:
+        given = _read(pathlib.Path(path), model, image_size)
+        return fit(given, model, seed=seed, image_size=image_size)
+    except ValueError as error:
+        raise ValueError(f"init_from={path!r}: {error}") from None
+
+
+def _read(source: pathlib.Path, model: Swin, image_size: int) -> dict[str, np.ndarray]:
+    """Reads a checkpoint: path -> array in our layout; what is unknown keeps its name."""
     if source.is_dir():
         from pst_jax import checkpoint  # here alone, so that converting needs no orbax
 
         params, _ = checkpoint.restore_params(source)
-        flat = {
-            name: np.asarray(value)
-            for name, value in traverse_util.flatten_dict(params, sep="/").items()
-        }
-        return fit(flat, model, seed=seed, image_size=image_size)
+        flat = traverse_util.flatten_dict(params, sep="/")
+        return {name: np.asarray(value) for name, value in flat.items()}
     if not source.is_file():
-        raise ValueError(f"init_from={path!r}: there is no such file or directory")
+        raise ValueError("there is no such file or directory")
     try:
+        if not zipfile.is_zipfile(source):
+            raise ValueError("not a zip file, or cut off")
         with np.load(source, allow_pickle=False) as archive:
             state_dict = {name: archive[name] for name in archive.files}
-        if not all(isinstance(value, np.ndarray) for value in state_dict.values()):
+        if not state_dict or not all(isinstance(v, np.ndarray) for v in state_dict.values()):
             raise ValueError("a zip file of something else")
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"init_from={path!r} is no .npz of arrays ({error}). From a PyTorch file make one "
-            "where PyTorch is installed: numpy.savez(out, **{k: v.numpy() for k, v in "
+            f"it is no .npz of arrays ({error}). From a PyTorch file make one where PyTorch is "
+            "installed: numpy.savez(out, **{k: v.numpy() for k, v in "
             "torch.load(file, weights_only=True)[KEY].items()}), KEY being 'state_dict' for video "
             "and 'model' for ImageNet checkpoints"
         ) from None
-    return fit(
-        _by_path(bare_names(state_dict), model, image_size), model, seed=seed, image_size=image_size
-    )
+    return _by_path(bare_names(state_dict), model, image_size)
 
 
 def _by_path(given: Arrays, model: Swin, image_size: int) -> dict[str, np.ndarray]:
@@ -149,7 +154,10 @@ def fit(
             changes.append(f"resized: {path} {value.shape} -> {start.shape}")
     problems += [f"unknown: {path} {value.shape}" for path, value in given.items()]
     if problems:
-        raise ValueError("the checkpoint does not fit the model:\n  " + "\n  ".join(problems))
+        raise ValueError(
+            "the checkpoint does not fit the model, which must be as deep and wide, with as many "
+            "heads:\n  " + "\n  ".join(problems)
+        )
     flat |= initial_params(model, new, seed, image_size)
     return {"params": traverse_util.unflatten_dict(flat, sep="/")}, changes
 

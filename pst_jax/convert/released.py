@@ -51,6 +51,8 @@ def bare_names(state_dict: Arrays) -> dict[str, np.ndarray]:
 
 def to_our_layout(path: str, value: np.ndarray) -> np.ndarray:
     """Turns a released tensor into the layout of our parameter `path`; the bits stay the same."""
+    if value.ndim < 2:  # of another shape than it must have
+        return value
     if path == "patch_embed/proj/kernel":  # [C, 3, (t,) h, w] -> [(t *) h * w * 3, C]
         return np.moveaxis(value, (0, 1), (-1, -2)).reshape(-1, value.shape[0])
     return value.T if path.endswith("/kernel") else value

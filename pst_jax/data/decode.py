@@ -18,6 +18,9 @@ from av.video.reformatter import VideoReformatter
 # ffmpeg open other files or addresses that the video names.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg"
 _OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+
+_AGAIN = "; copy or download it again"
 
 # PyAV 17 and later convert with a thread per core unless told otherwise: ten times the CPU time
 # on small frames. Earlier ones have one thread and no argument.
@@ -54,10 +57,12 @@ class Video:
         self._decoder = stream.codec_context
         self._reformatter = VideoReformatter()
         self._packets = [packet for packet in stream.container.demux(stream) if packet.size]
+        if any(packet.is_corrupt for packet in self._packets):  # flv and mpeg declare no length
+            raise VideoError(path, f"is cut off or damaged: a packet is not whole{_AGAIN}")
         shown = [packet for packet in self._packets if _is_shown(packet, self._decoder.name)]
         self.num_frames = len(shown)
         if not shown:
-            raise VideoError(path, "its video stream holds no frame")
+            raise VideoError(path, f"its video stream holds no frame{_AGAIN}")
         times = [packet.pts for packet in shown]
         # avi has no presentation times, what ffmpeg makes up for it does not name a frame: then
         # frames are counted as they leave the decoder, always from the start.
@@ -98,12 +103,13 @@ class Video:
         try:
             frames = self._decode([self._times[index] for index in wanted])
         except av.error.FFmpegError as error:
-            raise VideoError(self.path, f"cannot be decoded: {error}") from error
+            reason = f"cannot be decoded: {error.strerror}; it is damaged{_AGAIN}"
+            raise VideoError(self.path, reason) from error
         if len(frames) < len(wanted):
             raise VideoError(
                 self.path,
                 f"only {len(frames)} of {len(wanted)} frames asked for could be decoded, the file "
-                f"lists {self.num_frames}: it is damaged",
+                f"lists {self.num_frames}: it is damaged{_AGAIN}",
             )
         if len({frame.shape for frame in frames}) > 1:
             raise VideoError(self.path, "its frames change their size: re-encode it")
@@ -154,29 +160,43 @@ def open_video(path: str | os.PathLike) -> Iterator[Video]:
         The `Video`.
 
     Raises:
-        VideoError: if the file is missing, empty, cut off, no video, or has no video stream.
+        VideoError: if the file is missing, empty, cut off, no video, or has no video stream. Where
+            nothing declares a length (flv, mpeg, ts, live recordings), only a cut that leaves
+            something incomplete can be seen.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise VideoError(path, "is no file" if os.path.exists(path) else "does not exist")
+        what = "is no plain file" if os.path.exists(path) else "does not exist"
+        raise VideoError(path, f"{what}: correct the path or the data root")
     reason = _find_truncation(path)
     if reason:
         raise VideoError(path, reason)
     try:
-        # "file:" keeps ffmpeg from reading a protocol into the name.
-        container = av.open("file:" + os.path.abspath(path), options=_OPEN_OPTIONS)
+        container = av.open(
+            "file:" + os.path.abspath(path),  # so that no protocol is read into the name
+            options=_OPEN_OPTIONS,
+            metadata_errors="replace",  # a title need not be UTF-8
+        )
     except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(path, f"is not a video that can be read: {error}") from error
+        raise VideoError(
+            path,
+            f"is not a video that can be read ({error.strerror}): replace it by an mp4, mov, webm, "
+            "mkv, avi, flv, wmv, mpeg, ts or ogg file",
+        ) from error
     with container:
         if not container.streams.video:
-            raise VideoError(path, "has no video stream")
+            raise VideoError(path, "has no video stream: take it off the list")
         stream = container.streams.video[0]
         if stream.codec_context is None:
-            raise VideoError(path, "its video codec is not known to this build of PyAV")
+            raise VideoError(path, "its codec is not known to this build of PyAV: re-encode it")
         try:
             video = Video(path, stream)
         except av.error.FFmpegError as error:
-            raise VideoError(path, f"its packets cannot be read: {error}") from error
+            reason = f"its packets cannot be read: {error.strerror}{_AGAIN}"
+            raise VideoError(path, reason) from error
+        except IndexError as error:  # of PyAV
+            reason = "has packets of a stream that its header does not list: re-encode it"
+            raise VideoError(path, reason) from error
         yield video
 
 
@@ -195,21 +215,25 @@ def _find_truncation(path: str) -> str | None:
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
-            head = file.read(64)
+            head = file.read(4096)
             if not head:
-                return "is empty (0 bytes)"
+                return f"is empty (0 bytes){_AGAIN}"
             if head[4:8] == b"ftyp":
                 end = _end_of_mp4(file, size)
             elif head[:4] == b"\x1a\x45\xdf\xa3":
-                end = _end_of_matroska(head)
+                end = _end_of_matroska(file, size)
+            elif head[:4] == b"\x30\x26\xb2\x75":
+                end = _end_of_asf(head)
             elif head[:4] == b"RIFF":
                 end = 8 + int.from_bytes(head[4:8], "little")
+            elif head[:1] == head[188:189] == b"\x47":  # ts: packets of 188 bytes
+                end = -(-size // 188) * 188
             else:
                 end = 0
     except OSError as error:
         return f"cannot be read: {error}"
     if end > size:
-        return f"is cut off: has {size} bytes of at least {end} that its header declares"
+        return f"is cut off: has {size} bytes of at least {end} that it declares{_AGAIN}"
     return None
 
 
@@ -231,15 +255,31 @@ def _end_of_mp4(file, size: int) -> int:
     return end
 
 
-def _end_of_matroska(head: bytes) -> int:
-    """Where the segment of a webm or mkv ends; 0 where that is not declared (live recordings)."""
-    length, width = _read_vint(head, 4)
-    segment = 4 + width + length
-    if head[segment : segment + 4] != b"\x18\x53\x80\x67":
+def _end_of_matroska(file, size: int) -> int:
+    """Where the segment of a webm or mkv ends; in a live recording, the last of its elements."""
+    end = 0
+    while end < size:
+        file.seek(end)
+        head = file.read(12)
+        _, id_width = _read_vint(head, 0)
+        length, width = _read_vint(head, id_width)
+        if not id_width or not width:  # no element
+            break
+        end += id_width + width
+        if length == (1 << 7 * width) - 1:  # not known, of a live recording: go into it
+            continue
+        end += length
+        if head[:4] == b"\x18\x53\x80\x67":  # behind the segment: what some programs append
+            break
+    return end
+
+
+def _end_of_asf(head: bytes) -> int:
+    """Where a wmv ends by its file properties; 0 where it has none or was a broadcast."""
+    properties = head.partition(_ASF_FILE_PROPERTIES)[2]
+    if len(properties) < 73 or properties[72] & 1:
         return 0
-    length, width = _read_vint(head, segment + 4)
-    is_unknown = width == 0 or length == (1 << 7 * width) - 1
-    return 0 if is_unknown else segment + 4 + width + length
+    return int.from_bytes(properties[24:32], "little")
 
 
 def _read_vint(data: bytes, start: int) -> tuple[int, int]:

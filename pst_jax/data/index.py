@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -81,12 +82,16 @@ def read_csv(
     csv_path = Path(csv_path)
     root = os.path.abspath(csv_path.parent if root is None else root)
     try:
-        lines = csv_path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{csv_path}: cannot be read as a text file: {error}") from error
+        text = csv_path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it holds zero bytes, as UTF-16 does")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{csv_path}: cannot be read as a text file: {error}; give lines 'path,label' as UTF-8"
+        ) from error
     entries = []
     is_first = True
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{csv_path}:{number}"
@@ -131,6 +136,24 @@ def read_folder(root: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
     return _with_unique_ids(entries), class_names
 
 
+def read_class_names(path: str | Path, num_classes: int) -> tuple[str, ...]:
+    """Reads the names of the classes, one per line, in the order of the labels.
+
+    Raises:
+        ValueError: if the file cannot be read or names more classes than there are, or one twice.
+    """
+    try:
+        names = tuple(Path(path).read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a list of class names: {error}") from error
+    if len(names) > num_classes or len(set(names)) < len(names):
+        raise ValueError(
+            f"{path}: has {len(names)} lines, {len(set(names))} of them different, for "
+            f"num_classes={num_classes}: write a name of its own on one line per class"
+        )
+    return names
+
+
 def fingerprint(records: Iterable[Record]) -> str:
     """Names a list of videos by what it holds and in which order.
 
@@ -144,7 +167,9 @@ def fingerprint(records: Iterable[Record]) -> str:
     count = 0
     for record in records:
         # JSON-like framing is not needed: a newline cannot stand in an id read from lines.
-        digest.update(f"{record.label} {record.video_id}\n".encode())
+        # A file name need not be UTF-8.
+        line = f"{record.label} {record.video_id}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
         count += 1
     return f"{count}:{digest.hexdigest()}"
 
@@ -154,7 +179,7 @@ def _split_line(line: str, where: str) -> tuple[str, str]:
     by_comma = line.rsplit(",", 1)
     by_space = line.rsplit(None, 1)
     parts = by_comma
-    if len(by_comma) < 2 or (not _is_integer(by_comma[1]) and _is_integer(by_space[-1])):
+    if len(by_comma) < 2 or (not _is_integer(by_comma[1].strip()) and _is_integer(by_space[-1])):
         parts = by_space
     if len(parts) < 2 or not parts[0].strip() or not parts[1].strip():
         raise ValueError(f"{where}: {line!r} has no label: write 'path,label' or 'path label'")
@@ -165,16 +190,16 @@ def _split_line(line: str, where: str) -> tuple[str, str]:
 
 
 def _is_integer(text: str) -> bool:
-    try:
-        int(text)
-    except ValueError:
-        return False
-    return True
+    # Not what int() takes besides, such as 1_0; nine digits fit an int32.
+    return re.fullmatch("[+-]?[0-9]{1,9}", text) is not None
 
 
 def _label(text: str, num_classes: int | None, where: str) -> int:
     if not _is_integer(text):
-        raise ValueError(f"{where}: label {text!r} is not an integer: number the classes from 0")
+        raise ValueError(
+            f"{where}: label {text[:40]!r} is not an integer (of at most 9 digits): number the "
+            "classes from 0, below a header 'path,label' or none"
+        )
     label = int(text)
     if label < 0 or (num_classes is not None and label >= num_classes):
         highest = "" if num_classes is None else f" to {num_classes - 1} (num_classes - 1)"

@@ -247,7 +247,7 @@ class _TrainClip:
             return _row(video, label=label, index=index, is_valid=True, problem=str(problem or ""))
         raise VideoError(
             problem.path,
-            f"{problem.reason}; nor can {_NUM_REPLACEMENTS} others be read: check the data root",
+            f"{problem.reason}; nor can {_NUM_REPLACEMENTS} others be read in its place",
         )
 
     def _replacement(self, first: int, attempt: int) -> int:

@@ -183,7 +183,8 @@ def _claim(root: Path, settings: dict, spec: MotionSpec, overwrite: bool) -> Non
             raise ValueError(
                 f"root={str(root)!r} holds clips made with other settings: "
                 + ", ".join(f"{k} {earlier.get(k)!r}, not {settings.get(k)!r}" for k in fields)
-                + "; choose another folder, or replace them with --overwrite (overwrite=True)"
+                + "; choose another folder (config.data.root), or replace them by --overwrite of "
+                "python -m pst_jax.data.motion (overwrite=True)"
             )
     else:
         names = (*SPLITS, *(f"{split}.csv" for split in SPLITS), "labels.txt")

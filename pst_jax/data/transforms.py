@@ -6,8 +6,10 @@ Crops and flips are views; nothing is copied where nothing changes.
 """
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -75,15 +77,18 @@ class ClipSpec:
         if self.short_side_max_px is not None:
             check_at_least("short_side_max_px", self.short_side_max_px, self.short_side_px)
         for name in ("area_range", "aspect_range"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high or (name == "area_range" and high > 1):
+            if not _is_range(getattr(self, name), 1.0 if name == "area_range" else math.inf):
                 limit = " <= 1" if name == "area_range" else ""
-                raise ValueError(f"{name}={(low, high)} must have 0 < low <= high{limit}")
+                raise ValueError(f"{name}={getattr(self, name)!r} must have 0 < low <= high{limit}")
         if (self.flip in ("skip", "swap")) != (self.flip_labels is not None):
             raise ValueError(
                 f"flip={self.flip!r} with flip_labels={self.flip_labels!r}: 'skip' and 'swap' need "
                 "flip_labels, the others must not have any"
             )
+        labels = () if self.flip_labels is None else self.flip_labels
+        is_listed = isinstance(labels, tuple | list)
+        if not is_listed or not all(isinstance(label, numbers.Integral) for label in labels):
+            raise ValueError(f"flip_labels={self.flip_labels!r} must be a tuple of integers")
         if self.flip == "swap" and sorted(self.flip_labels) != list(range(len(self.flip_labels))):
             raise ValueError(
                 f"flip_labels={self.flip_labels} must be a permutation of 0 to "
@@ -115,8 +120,8 @@ def resize(clip: np.ndarray, height: int, width: int) -> np.ndarray:
         ValueError: if the clip's shape or type or the new size is not as above.
     """
     _check_clip(clip)
-    if height < 1 or width < 1:
-        raise ValueError(f"height={height}, width={width} must be at least 1 px")
+    check_at_least("height", height, 1)
+    check_at_least("width", width, 1)
     if clip.shape[1:3] == (height, width):
         return clip
     resized = np.empty((clip.shape[0], height, width, 3), dtype=np.uint8)
@@ -320,14 +325,25 @@ def flipped_label(label: int, flip: Flip, flip_labels: tuple[int, ...] = ()) -> 
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
-    """Raises a `ValueError` that names the argument where it is below `least`."""
-    if value < least:
-        raise ValueError(f"{name}={value} must be at least {least}")
+    """Raises a `ValueError` that names the argument where it is no integer of at least `least`."""
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+
+
+def _is_range(value: Any, most: float) -> bool:
+    try:
+        low, high = value
+        return 0 < low <= high <= most
+    except (TypeError, ValueError):  # not two, or not numbers
+        return False
 
 
 def _check_clip(clip: np.ndarray) -> None:
-    if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8:
-        raise ValueError(f"clip is {clip.dtype} {list(clip.shape)}: must be uint8 [T, H, W, 3]")
+    if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8 or 0 in clip.shape:
+        raise ValueError(
+            f"clip is {clip.dtype} {list(clip.shape)}: must be uint8 [T, H, W, 3], one clip of "
+            "pixels in 0..255, as open_video reads them"
+        )
 
 
 def _check_fits(height: int, width: int, size_px: int) -> None:

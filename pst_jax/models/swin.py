@@ -12,6 +12,8 @@ from pst_jax.layers.embed import PatchEmbed, PatchMerging, PositionEmbed
 from pst_jax.models.schedules import Mixers
 from pst_jax.ops import relative_bias
 
+Output = Literal["logits", "frame_logits", "features"]
+
 
 class Swin(nn.Module):
     """A Swin transformer that keeps every frame to the end, and averages over them.
@@ -70,16 +72,17 @@ class Swin(nn.Module):
         return (frames, *self.window[1:])
 
     @nn.compact
-    def __call__(self, video: jax.Array, *, train: bool, features_only: bool = False):
+    def __call__(self, video: jax.Array, *, train: bool, output: Output = "logits") -> jax.Array:
         """Classifies clips.
 
         Args:
             video: float32 [B, F, H0, W0, 3], RGB, normalised; F at most num_frames.
             train: whether drop path and dropout are on; they need the rng "dropout".
-            features_only: whether to return the last tokens instead.
+            output: what to return.
 
         Returns:
-            Logits, float32 [B, num_classes]; or tokens [B, T, H, W, C] after the last norm.
+            "logits": float32 [B, num_classes]; "frame_logits": float32 [B, T, num_classes], whose
+            mean over frames they are; "features": tokens [B, T, H, W, C] after the last norm.
 
         Raises:
             ValueError: if the video's shape or dtype is not as above.
@@ -91,16 +94,22 @@ class Swin(nn.Module):
         for stage in range(len(self.depths)):
             x = self._stage(x, stage, train)
         x = nn.LayerNorm(LAYER_NORM_EPS, dtype=self.dtype, name="norm")(x)
-        if features_only:
+        if output == "features":
             return x
-        x = mean_over_frames(x.astype(jnp.float32).mean(axis=(2, 3)))
+        x = x.astype(jnp.float32).mean(axis=(2, 3))
+        if output == "logits":
+            x = mean_over_frames(x)
         x = nn.Dropout(self.head_dropout)(x, deterministic=not train)
         init = nn.initializers.normal(0.01)
         return nn.Dense(self.num_classes, kernel_init=init, name="head")(x)
 
     def features(self, video: jax.Array, *, train: bool) -> jax.Array:
         """Returns the backbone's last tokens, [B, T, H, W, C], of the compute dtype."""
-        return self(video, train=train, features_only=True)
+        return self(video, train=train, output="features")
+
+    def frame_logits(self, video: jax.Array, *, train: bool) -> jax.Array:
+        """Returns the prediction of each frame after embedding, float32 [B, T, num_classes]."""
+        return self(video, train=train, output="frame_logits")
 
     def _stage(self, x: jax.Array, stage: int, train: bool) -> jax.Array:
         """Runs the blocks of one stage, and merges patches after all but the last."""
@@ -132,8 +141,13 @@ class Swin(nn.Module):
 
     def _check(self, video: jax.Array) -> None:
         """Raises ValueError unless `video` is a batch of normalised clips that fits."""
-        if video.ndim != 5 or video.shape[-1] != 3:
-            raise ValueError(f"video has shape {video.shape}: it must be [B, F, H, W, 3]")
+        if video.ndim != 5 or video.shape[-1] != 3 or 0 in video.shape:
+            hint = "none of them 0"
+            if video.ndim == 4 and video.shape[-1] == 3:
+                hint = "for a single clip video[None]"
+            elif video.ndim == 5 and video.shape[1] == 3:
+                hint = "from channels first by video.transpose(0, 2, 3, 4, 1)"
+            raise ValueError(f"video has shape {video.shape}: it must be [B, F, H, W, 3], {hint}")
         if not jnp.issubdtype(video.dtype, jnp.floating):
             raise ValueError(
                 f"video has dtype {video.dtype}: it must be float, normalised; for pixels use "
@@ -142,7 +156,17 @@ class Swin(nn.Module):
         if video.shape[1] > self.num_frames:
             raise ValueError(
                 f"video has {video.shape[1]} frames, the model was built for num_frames="
-                f"{self.num_frames}: build it with num_frames={video.shape[1]}"
+                f"{self.num_frames}: give at most those, or build it with num_frames="
+                f"{video.shape[1]}"
+            )
+        if isinstance(video, jax.core.Tracer):
+            return  # no values to see, and a compiled program is not slowed down for them
+        with jax.ensure_compile_time_eval():
+            is_near = bool((jnp.abs(video) <= 20).all())
+        if not is_near:
+            raise ValueError(
+                "video holds values beyond +-20 or NaN, where normalised pixels reach +-2.7: give "
+                "uint8 pixels to pst_jax.ops.normalise"
             )
 
 

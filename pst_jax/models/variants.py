@@ -1,8 +1,11 @@
 """The table of models: one entry per published row, and how a model is made of an entry."""
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -82,9 +85,7 @@ def create_model(name: str, num_classes: int = 400, **overrides: Any) -> nn.Modu
         ValueError: for an unknown name or override, or a value that does not fit.
     """
     if name not in VARIANTS:
-        raise ValueError(f"model {name!r} is unknown{nearest(name, VARIANTS)}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes={num_classes}: it must be at least 1")
+        raise ValueError(f"model {name!r} is unknown{nearest(str(name), VARIANTS)}")
     variant = VARIANTS[name]
     attributes = [f.name for f in dataclasses.fields(variant.family) if f.name not in _FIXED]
     signature = inspect.signature(variant.schedule).parameters.values()
@@ -93,13 +94,17 @@ def create_model(name: str, num_classes: int = 400, **overrides: Any) -> nn.Modu
         if key not in attributes + options:
             raise ValueError(f"{name} has no override {key!r}{nearest(key, attributes + options)}")
     overrides = {key: _freeze(value) for key, value in overrides.items()}
+    _check_kinds(name, overrides | {"num_classes": num_classes})
     values = dict(variant.attributes)
     values |= {key: value for key, value in overrides.items() if key in attributes}
     if "dtype" in values:
-        values["dtype"] = jnp.dtype(values["dtype"])
+        values["dtype"] = _float_dtype(name, values["dtype"])
     model = variant.family(num_classes=num_classes, mixers=(), **values)
     _check_shape(name, model)
     chosen = {key: value for key, value in overrides.items() if key in options}
+    stages = chosen.get("shift_stages", ())
+    if any(stage > len(model.depths) for stage in stages):
+        raise ValueError(f"{name}: shift_stages={stages}: its stages are 1 to {len(model.depths)}")
     return model.clone(mixers=variant.schedule(model.depths, model.window, **chosen))
 
 
@@ -113,6 +118,58 @@ def nearest(key: str, known: Any) -> str:
 def _freeze(value: Any) -> Any:
     """Lists, as JSON and configs have them, to the tuples that modules need."""
     return tuple(_freeze(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+
+
+def _is_tuple_of_counts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(map(_is_count, value))
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and 0 <= value < 1
+
+
+# What a value must be, and how to say so, by key.
+_KINDS = {
+    ("num_classes", "num_frames", "embed_dim"): (_is_count, "an integer of at least 1"),
+    ("depths", "num_heads"): (
+        _is_tuple_of_counts,
+        "integers of at least 1, one per stage, such as (2, 2, 6, 2)",
+    ),
+    ("patch_size", "window"): (
+        lambda value: _is_tuple_of_counts(value) and len(value) == 3,
+        "three positive integers (t, h, w)",
+    ),
+    ("shift_stages",): (_is_tuple_of_counts, "a tuple of stages, which are 1 to 4, or ()"),
+    ("mlp_ratio",): (
+        lambda value: isinstance(value, numbers.Real) and 0 < value < math.inf,
+        "a number above 0",
+    ),
+    ("drop_path_rate", "head_dropout"): (_is_rate, "a rate in [0, 1)"),
+    ("qkv_bias", "remat", "shift_back", "alternate", "shift_bias"): (
+        lambda value: isinstance(value, bool),
+        "True or False",
+    ),
+}
+
+
+def _check_kinds(name: str, values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a value of the wrong type or range."""
+    for keys, (is_allowed, what) in _KINDS.items():
+        for key in keys:
+            if key in values and not is_allowed(values[key]):
+                raise ValueError(f"{name}: {key}={values[key]!r} must be {what}")
+
+
+def _float_dtype(name: str, value: Any) -> jnp.dtype:
+    with contextlib.suppress(TypeError):  # no dtype at all
+        dtype = jnp.dtype(value)
+        if dtype.name in ("float32", "bfloat16", "float16"):
+            return dtype
+    raise ValueError(f"{name}: dtype={value!r} must be 'float32', 'bfloat16' or 'float16'")
 
 
 def _check_shape(name: str, model: Swin) -> None:
@@ -129,10 +186,6 @@ def _check_shape(name: str, model: Swin) -> None:
                 f"{name}: num_heads={model.num_heads} does not divide the {channels} channels of "
                 f"stage {stage + 1} (embed_dim={model.embed_dim})"
             )
-    for key in ("patch_size", "window"):
-        value = getattr(model, key)
-        if len(value) != 3 or min(value) < 1:
-            raise ValueError(f"{name}: {key}={value} must be three positive integers (t, h, w)")
     choices = {"bias_keys": ("own", "first_frame"), "pos_embed": ("none", "space_time")}
     for key, allowed in choices.items():
         if getattr(model, key) not in allowed:

@@ -18,26 +18,28 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from pst_jax import checkpoint, convert, experiment, sharding
+from pst_jax import checkpoint, config_keys, convert, experiment, files, sharding
 from pst_jax.data import loader
 from pst_jax.evaluation import views
 from pst_jax.training import metrics, optim
 from pst_jax.training.state import TrainState
 from pst_jax.training.step import make_predict, make_train_step
-from pst_jax.training.writer import MetricWriter
+from pst_jax.training.writer import MetricWriter, UnreadableList
 
 DONE, PREEMPTED = 0, 75
 
 # What may differ when a run goes on: nothing of it changes a parameter.
 _FREE = ("eval.", "train.log_every_steps", "train.checkpoint_every_steps", "data.num_threads")
 _FREE += ("train.eval_every_epochs", "data.num_workers", "data.root", "data.max_unreadable_share")
+_FREE += ("data.class_names", "class_names")
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     """Trains what a config describes, or goes on with it.
 
     Writes to `workdir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and
-    unreadable.txt if videos had to be replaced.
+    unreadable.txt if videos had to be replaced. An error on the way is raised after saving the
+    steps done; a run that saved none may be started again with another config.
 
     Args:
         config: resolved, see `configs/common.py`.
@@ -61,14 +63,19 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     num_steps = min(num_steps, math.floor(config.train.num_epochs * steps_per_epoch))
     _check_sizes(config, mesh, len(built.train_records), num_steps)
     schedule = experiment.build_schedule(config, num_steps, steps_per_epoch)
-    _claim(workdir, config, built.fingerprints)
+    resolved = json.loads(config.to_json())
+    resolved |= {"fingerprints": built.fingerprints, "class_names": built.class_names}
+    is_resumed = checkpoint.is_saved(workdir)
+    if is_resumed:
+        _check_resumed(workdir, resolved)
+    params = _initial_params(config, built.model, is_resumed)
+    groups = tuple(optim.Group(*group) for group in config.optim.groups)
+    optimizer = optim.adamw(
+        schedule, params, groups, beta2=config.optim.beta2, clip_norm=config.optim.clip_norm
+    )
+    _claim(workdir, resolved)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir))
-        params = _initial_params(config, built.model, is_resumed=bool(manager.all_steps()))
-        groups = tuple(optim.Group(*group) for group in config.optim.groups)
-        optimizer = optim.adamw(
-            schedule, params, groups, beta2=config.optim.beta2, clip_norm=config.optim.clip_norm
-        )
         state = _resume(manager, TrainState.create(params, optimizer), mesh, num_steps)
         run = _Run(
             config=config,
@@ -77,6 +84,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
             mesh=mesh,
             manager=manager,
             writer=stack.enter_context(MetricWriter(workdir, int(state.step))),
+            unreadable=UnreadableList(workdir, int(state.step)),
             train_step=make_train_step(
                 built.model,
                 optimizer,
@@ -103,17 +111,24 @@ class _Run:
     mesh: Mesh
     manager: Any
     writer: MetricWriter
+    unreadable: UnreadableList
     train_step: Callable
     predict: Callable
     schedule: optim.Schedule
     num_steps: int
     eval_every_steps: int
     is_stopping: Callable[[], bool]
-    num_replaced: int = 0
-    num_seen: int = 0
+    newest: tuple[int, TrainState, dict[str, jax.Array]] | None = None
 
     def __call__(self, state: TrainState) -> int:
         """Runs from `state` to the last step, or to a signal."""
+        try:
+            return self._train(state)
+        except ValueError:  # with the data: the steps done are not lost
+            self._save()
+            raise
+
+    def _train(self, state: TrainState) -> int:
         config, start = self.config, int(state.step)
         batches = loader.train_batches(
             self.built.train_records,
@@ -130,9 +145,10 @@ class _Run:
         with bar, contextlib.closing(batches):
             for step in range(start + 1, self.num_steps + 1):
                 batch = window.wait_for(batches)
-                self._count_replaced(batch.pop("problem"))
+                self._count_replaced(step, batch.pop("problem"))
                 del batch["index"]
                 state, sums = self.train_step(state, sharding.shard_batch(batch, self.mesh))
+                self.newest = step, state, sums
                 window.add(sums)
                 bar.update()
                 if step % config.train.log_every_steps == 0 or step == self.num_steps:
@@ -146,41 +162,49 @@ class _Run:
                 is_due = step % config.train.checkpoint_every_steps == 0
                 is_stopping = self.is_stopping()
                 if is_last or is_due or is_stopping:
-                    _check_finite(step, sums)
-                    checkpoint.save(self.manager, state, config.to_dict())
+                    self._save()
                 if is_stopping and not is_last:
                     logging.warning("stopped after step %d, saved; rerun to go on", step)
                     return PREEMPTED
         return DONE
 
+    def _save(self) -> None:
+        """Saves the state after the newest step, unless a bad gradient has spoiled it."""
+        if self.newest is not None:
+            step, state, sums = self.newest
+            _check_finite(step, sums)
+            checkpoint.save(self.manager, state, self.config.to_dict())
+
     def _log(self, step: int, window: "_Window", bar: tqdm) -> None:
         """Writes and shows what happened since the last time."""
         values = window.close() | {"learning_rate": float(self.schedule(step - 1))}
+        values["num_replaced"] = self.unreadable.count
         self.writer.write(step, "train", values)
         text = (
             "loss {loss:.3f}, top-1 {top1:.1%}, {clips_per_s:.0f} clips/s, waits for data "
             "{data_wait_share:.0%}".format(**values)
         )
+        if self.unreadable.count:
+            text += f", {self.unreadable.count} clips replaced, see {self.unreadable.path}"
         bar.set_postfix_str(text)
         if bar.disable:  # not a terminal
             tqdm.write(f"step {step} of {self.num_steps}: {text}")
 
-    def _count_replaced(self, problems: np.ndarray) -> None:
+    def _count_replaced(self, step: int, problems: np.ndarray) -> None:
         """Lists replaced videos, and stops the run where there are too many."""
-        self.num_seen += len(problems)
-        found = [problem for problem in problems if problem]
+        found = [str(problem) for problem in problems if problem]
         if not found:
             return
-        self.num_replaced += len(found)
-        with (self.workdir / "unreadable.txt").open("a") as file:
-            file.writelines(f"{problem}\n" for problem in found)
-        share, allowed = self.num_replaced / self.num_seen, self.config.data.max_unreadable_share
-        # One in the first few clips is no share yet.
-        if share > allowed and self.num_replaced > max(allowed * 1000, 1):
+        self.unreadable.add(step, found)
+        allowed, num_seen = self.config.data.max_unreadable_share, step * len(problems)
+        # One in the first few clips is no share yet: judge by 1,000, or by all where that is fewer.
+        num_judged = max(num_seen, min(1000, self.num_steps * len(problems)))
+        if self.unreadable.count > allowed * num_judged:
             raise ValueError(
-                f"{self.num_replaced} of {self.num_seen} clips could not be read and were "
-                f"replaced, more than config.data.max_unreadable_share={allowed}; they are listed "
-                f"in {self.workdir / 'unreadable.txt'}"
+                f"{self.unreadable.count} of {num_seen} clips could not be read and were replaced, "
+                f"more than config.data.max_unreadable_share={allowed}: mend the files listed in "
+                f"{self.unreadable.path}, or raise the share, and run the same command again; the "
+                f"last: {found[-1]}"
             )
 
     def _evaluate(self, step: int, state: TrainState) -> None:
@@ -189,14 +213,18 @@ class _Run:
             self.predict,
             state.params,
             self.built.test_records,
-            self.built.eval_clip,
+            self.built.view_clip(num_crops=1),
             self.mesh,
             batch_size=self.config.eval.batch_size,
             num_threads=self.config.data.num_threads,
         )
         values = views.accuracy(result, self.config.eval.has_reversed_pairs)
         values = {name: value for name, value in values.items() if isinstance(value, float)}
-        self.writer.write(step, "test", values)
+        num_read, num_videos = int(result.is_read.sum()), len(result.is_read)
+        self.writer.write(step, "test", values | {"num_unreadable": num_videos - num_read})
+        if num_read < num_videos:
+            count = f"{num_videos - num_read} of {num_videos} test videos"
+            tqdm.write(f"{count} could not be read; the first: {result.problems[0]}")
         figures = ", ".join(f"{name} {value:.1%}" for name, value in values.items())
         tqdm.write(f"step {step}: {figures}")
 
@@ -286,22 +314,28 @@ def _resume(manager, fresh: TrainState, mesh, num_steps: int) -> TrainState:
     return state
 
 
-def _claim(workdir: pathlib.Path, config: ConfigDict, fingerprints: dict[str, str]) -> None:
-    """Writes the resolved config, or checks that it is that of the run already there."""
+def _check_resumed(workdir: pathlib.Path, resolved: dict[str, Any]) -> None:
+    """Raises ValueError where the run already there has another config."""
     file = workdir / "config.json"
-    resolved = {**json.loads(config.to_json()), "fingerprints": fingerprints}
+    if not file.exists():
+        return
+    try:
+        earlier = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): restore it, or use another --workdir"
+        ) from None
+    is_checked = lambda key: not key.startswith(_FREE)  # noqa: E731
+    config_keys.check_same(earlier, resolved, str(workdir), is_checked)
+
+
+def _claim(workdir: pathlib.Path, resolved: dict[str, Any]) -> None:
+    """Writes the resolved config."""
+    file = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            experiment.check_same(
-                json.loads(file.read_text()),
-                resolved,
-                str(workdir),
-                lambda key: not key.startswith(_FREE),
-            )
-        scratch = file.with_suffix(".tmp")
-        scratch.write_text(json.dumps(resolved, indent=2) + "\n")
-        os.replace(scratch, file)
+        with files.replacing(file) as scratch:
+            scratch.write_text(json.dumps(resolved, indent=2) + "\n")
     except OSError as error:
         raise ValueError(f"workdir={str(workdir)!r} cannot be written: {error}") from None
 

@@ -25,7 +25,8 @@ class UnreadableList:
         """Takes up the list of a run that goes on after `first_step` steps."""
         self.path, self.count = workdir / "unreadable.txt", 0
         if self.path.exists():
-            found = [re.match(r"step (\d+): .*", line) for line in self.path.open(**_TEXT)]
+            lines = self.path.read_text(**_TEXT).split("\n")
+            found = [re.match(r"step (\d+): .*", line) for line in lines]
             kept = [match[0] for match in found if match and int(match[1]) <= first_step]
             with files.replacing(self.path) as scratch, scratch.open("w", **_TEXT) as file:
                 file.writelines(line + "\n" for line in kept)

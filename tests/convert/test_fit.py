@@ -107,16 +107,49 @@ def zip_of_pickle():
     return buffer.getvalue()
 
 
-CONTENTS = [b"", b"<html>", None, zip_of_pickle(), zip_of_pickle()[:40]]
+def npy(save, *arrays, **named):
+    buffer = io.BytesIO()
+    save(buffer, *arrays, **named)
+    return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>",
+        b'{"model": 1}',
+        zip_of_pickle(),
+        zip_of_pickle()[:40],
+        npy(np.save, np.zeros(3)),
+        npy(np.savez),
+        npy(np.savez, a=np.zeros(9))[:-9],
+        npy(np.savez, a=np.array([{}], object)),
+    ],
+)
 def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path, content):
     path = tmp_path / "weights.pth"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match="init_from=.*(no .npz|no such file)"):
+    path.write_bytes(content)
+    message = r"init_from='.*weights.pth': it is no .npz of arrays \(.*\). From a PyTorch file"
+    with pytest.raises(ValueError, match=message) as caught:
         convert.init_from_file(str(path), golden_files.model())
+    assert "trust" not in str(caught.value)  # no word of unpickling
+
+
+def test_a_place_without_weights_is_refused_by_name(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name, message in (("none", "no such file or directory"), ("empty", "no checkpoints")):
+        with pytest.raises(ValueError, match=f"init_from='{tmp_path / name}': .*{message}"):
+            convert.init_from_file(str(tmp_path / name), golden_files.model())
+
+
+def test_weights_of_something_else_are_refused_by_file_and_key(tmp_path):
+    path = tmp_path / "other.npz"
+    np.savez(path, **{"a": np.zeros(3), "patch_embed.proj.weight": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"init_from='.*other.npz': .* does not fit") as caught:
+        convert.init_from_file(str(path), golden_files.model())
+    for line in ("unknown: a (3,)", "missing: norm/scale (48,)", f"misshapen: {KERNEL} is (3,)"):
+        assert line in str(caught.value)
 
 
 def test_a_table_of_no_known_window_is_refused():

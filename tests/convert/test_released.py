@@ -67,6 +67,7 @@ def test_one_error_lists_everything_that_does_not_fit():
     given = dict(RELEASED)
     given["backbone.extra.weight"] = np.zeros(3)
     given["backbone.norm.weight"] = np.zeros(7)
+    given["backbone.patch_embed.proj.weight"] = np.zeros(3)
     del given["cls_head.fc_cls.bias"]
     with pytest.raises(ValueError) as error:
         convert.from_torch(given, golden_files.model())
@@ -74,7 +75,8 @@ def test_one_error_lists_everything_that_does_not_fit():
     assert "unknown: extra.weight, (3,)" in text
     assert "misshapen: backbone.norm.weight is (7,)" in text
     assert "missing: cls_head.fc_cls.bias" in text
-    assert text.count("\n") == 3
+    assert "misshapen: backbone.patch_embed.proj.weight is (3,)" in text
+    assert text.count("\n") == 4
 
 
 def test_another_class_count_is_an_error_and_not_a_new_head():

@@ -4,10 +4,12 @@ import os
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from video_files import decode_all, frames_of_noise, write_audio, write_video
 
+from pst_jax.data import decode
 from pst_jax.data.decode import VideoError, open_video
 
 VIDEOS = Path(__file__).parents[3] / "shared/videos"
@@ -103,12 +105,18 @@ def damaged(tmp_path, kind):
         return path, "does not exist"
     if kind == "folder":
         path.mkdir()
-        return path, "is no file"
+        return path, "is no plain file: correct the path"
     if kind == "empty":
         path.touch()
-        return path, "0 bytes"
+        return path, "0 bytes.*download it again"
     if kind == "text":
         path.write_text("not a video\n" * 500)
+        return path, "is not a video.*replace it by an mp4"
+    if kind == "web page":
+        path.write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
+        return path, "is not a video"
+    if kind == "picture":
+        path.write_bytes(cv2.imencode(".jpg", frames_of_noise(1, 64, 64)[0])[1])
         return path, "is not a video"
     if kind == "truncated":
         path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -130,10 +138,11 @@ def damaged(tmp_path, kind):
     return path, "is not a video"
 
 
-KINDS = ["missing", "folder", "empty", "text", "truncated", "truncated, index first", "sound only"]
+KINDS = ["missing", "folder", "empty", "text", "web page", "picture"]
+KINDS += ["truncated", "truncated, index first", "sound only", "hls", "concat"]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "hls", "concat"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_is_refused_by_name(kind, tmp_path):
     path, message = damaged(tmp_path, kind)
     with pytest.raises(VideoError, match=message) as caught, open_video(path):
@@ -141,13 +150,50 @@ def test_a_damaged_file_is_refused_by_name(kind, tmp_path):
     assert caught.value.path == str(path) and str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", ["webm", "avi"])
-def test_a_file_cut_in_half_is_refused_where_ffmpeg_reads_on(suffix, tmp_path):
-    codec = {"webm": "libvpx-vp9", "avi": "mpeg4"}[suffix]
-    path = Path(write_video(tmp_path / f"a.{suffix}", frames_of_noise(40, 64, 64), codec=codec))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert 0 < len(decode_all(path)) < 40
-    with pytest.raises(VideoError, match="is cut off"), open_video(path):
+CONTAINERS = {
+    "mp4": ("a.mp4", {}),
+    "mp4, index first": ("a.mp4", dict(options={"movflags": "faststart"})),
+    "mp4 in fragments": ("a.mp4", dict(gop=10, options={"movflags": "frag_keyframe+empty_moov"})),
+    "mov": ("a.mov", {}),
+    "mkv": ("a.mkv", {}),
+    "mkv, live": ("a.mkv", dict(options={"live": "1"})),
+    "webm": ("a.webm", dict(codec="libvpx-vp9")),
+    "webm, live": ("a.webm", dict(codec="libvpx-vp9", options={"live": "1"})),
+    "avi": ("a.avi", dict(codec="mpeg4")),
+    "flv": ("a.flv", dict(codec="flv")),
+    "wmv": ("a.wmv", dict(codec="wmv2")),
+    "ts": ("a.ts", {}),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_file_cut_anywhere_is_refused_where_ffmpeg_reads_on(name, tmp_path):
+    file, options = CONTAINERS[name]
+    path = Path(write_video(tmp_path / file, frames_of_noise(40, 64, 64), **options))
+    data = path.read_bytes()
+    with open_video(path) as video:
+        assert video.num_frames == len(video.read(range(40)))
+    for share in (0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(VideoError) as caught, open_video(path):
+            pass
+        assert share < 0.5 or "is cut off" in caught.value.reason
+
+
+def test_a_title_that_is_no_utf8_is_no_damage(tmp_path):
+    path = Path(write_video(tmp_path / "a.mp4", frames_of_noise(5, 32, 32), title="TITLE"))
+    data = path.read_bytes()
+    assert data.count(b"TITLE") == 1
+    path.write_bytes(data.replace(b"TITLE", b"T\xcfTLE"))
+    with open_video(path) as video:
+        assert video.num_frames == 5
+
+
+def test_what_pyav_trips_over_is_told_of_the_file(tmp_path, monkeypatch):
+    # Its demuxer does where a damaged ts file brings up another stream.
+    path = write_video(tmp_path / "a.ts", frames_of_noise(5, 32, 32))
+    monkeypatch.setattr(decode, "_is_shown", lambda *_: [][0])
+    with pytest.raises(VideoError, match=r"a\.ts: has packets of a stream"), open_video(path):
         pass
 
 

@@ -1,8 +1,17 @@
 """Lists of videos as people have them, and errors that name file and line."""
 
+import os
+
 import pytest
 
-from pst_jax.data.index import Record, fingerprint, read_csv, read_folder, read_index
+from pst_jax.data.index import (
+    Record,
+    fingerprint,
+    read_class_names,
+    read_csv,
+    read_folder,
+    read_index,
+)
 
 
 def write(path, text):
@@ -62,6 +71,13 @@ def test_a_video_listed_twice_has_two_ids(tmp_path):
         (",3\n", 1, "has no label"),
         ("path,label\nx.mp4,cat\n", 2, "'cat' is not an integer"),
         ("x.mp4,1.0\n", 1, "'1.0' is not an integer"),
+        ("x.mp4,1e3\n", 1, "'1e3' is not an integer"),
+        ("x.mp4,1_0\n", 1, "'1_0' is not an integer"),
+        ("x.mp4,\u0663\n", 1, "is not an integer"),
+        (f"x.mp4,{'9' * 5000}\n", 1, f"'{'9' * 40}' is not an integer .of at most 9"),
+        ("x.mp4,0,\n", 1, "has no label"),
+        ("x.mp4;0\n", 1, "has no label: write 'path,label'"),
+        ("video,class\nx.mp4,0\n", 1, "'class' is not an integer.*a header 'path,label'"),
         ("x.mp4,-1\n", 1, "label -1 is out of range"),
         ("x.mp4,4\n", 1, r"label 4 is out of range: allowed is 0 to 3"),
         ("x.mp4,0\n../y.mp4,0\n", 2, "leaves the data root"),
@@ -84,10 +100,30 @@ def test_an_empty_list_is_refused(text, tmp_path):
         read_csv(write(tmp_path / "list.csv", text))
 
 
-def test_a_binary_file_is_no_list(tmp_path):
-    (tmp_path / "x.mp4").write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match=r"x\.mp4: cannot be read as a text file"):
-        read_csv(tmp_path / "x.mp4")
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(range(256)),
+        "path,label\nx.mp4,0\n".encode("utf-16"),
+        "path,label\nx.mp4,0\n".encode("utf-16-le"),
+        "caf\xe9.mp4,0\n".encode("latin-1"),
+    ],
+)
+def test_what_is_no_utf8_text_is_no_list(data, tmp_path):
+    (tmp_path / "list.csv").write_bytes(data)
+    message = r"list\.csv: cannot be read as a text file.*give lines 'path,label' as UTF-8"
+    with pytest.raises(ValueError, match=message):
+        read_csv(tmp_path / "list.csv")
+
+
+def test_links_are_followed_out_of_the_root(tmp_path):
+    # The data of many lie elsewhere; the name alone decides what leaves the root.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "videos").symlink_to(tmp_path / "elsewhere")
+    source = write(tmp_path / "list.csv", "videos/x.mp4,0\n")
+    (record,) = read_csv(source, root=tmp_path / "root")
+    assert record.path == str(tmp_path / "root/videos/x.mp4")
 
 
 def make_folder(root):
@@ -107,6 +143,13 @@ def test_a_folder_per_class_is_read_in_sorted_order(tmp_path):
         ("run/b.mp4", 2),
     ]
     assert records[0].path == str(tmp_path / "jump/c.avi")
+
+
+def test_a_file_name_that_is_no_utf8_has_a_fingerprint(tmp_path):
+    (tmp_path / "run").mkdir()
+    open(os.fsencode(tmp_path / "run") + b"/caf\xe9.mp4", "w").close()
+    records, _ = read_folder(tmp_path)
+    assert os.path.exists(records[0].path) and fingerprint(records).startswith("1:")
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
@@ -136,3 +179,16 @@ def test_the_fingerprint_follows_content_and_order_not_place(tmp_path):
     assert fingerprint(here).startswith("2:") and len(fingerprint(here)) == 2 + 64
     relabelled = (here[0], Record(here[1].path, 2, here[1].video_id))
     assert len({fingerprint(list_) for list_ in (here, here[::-1], here[:1], relabelled)}) == 4
+
+
+def test_class_names_are_the_lines_and_no_more_than_classes(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_text("go left\ngo right\n")
+    assert read_class_names(file, 3) == ("go left", "go right")
+    with pytest.raises(ValueError, match="labels.txt: has 2 lines.*num_classes=1"):
+        read_class_names(file, 1)
+    file.write_text("same\nsame\n")
+    with pytest.raises(ValueError, match="1 of them different"):
+        read_class_names(file, 3)
+    with pytest.raises(ValueError, match="nothing.txt"):
+        read_class_names(tmp_path / "nothing.txt", 3)

@@ -179,9 +179,10 @@ def test_a_replacement_that_is_broken_is_replaced_too(records, tmp_path):
 
 def test_training_stops_where_no_replacement_can_be_read(tmp_path):
     gone = tuple(Record(str(tmp_path / f"{k}.mp4"), 0, str(k)) for k in range(6))
-    with pytest.raises(VideoError, match="does not exist; nor can 5 others") as caught:
-        train(gone, batch_size=2)
-    assert caught.value.path.startswith(str(tmp_path))
+    for num_workers in (0, 1):
+        with pytest.raises(VideoError, match=r"does not exist.*; nor can 5 others.*") as caught:
+            train(gone, batch_size=2, num_workers=num_workers)
+        assert caught.value.path.startswith(str(tmp_path)) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("num_clips", "num_crops"), [(1, 1), (1, 3), (2, 3)])
@@ -320,6 +321,12 @@ def test_every_way_to_take_a_clip_gives_its_size(crop, sampling, records):
         (dict(short_side_max_px=12), "short_side_max_px=12"),
         (dict(area_range=(0.5, 1.2)), "area_range"),
         (dict(aspect_range=(2, 1)), "aspect_range"),
+        (dict(aspect_range=0.5), "aspect_range=0.5 must have 0 < low"),
+        (dict(area_range=("a", "b")), "area_range"),
+        (dict(num_frames="4"), "num_frames='4' must be an integer"),
+        (dict(size_px=15.5), "size_px=15.5 must be an integer"),
+        (dict(flip="skip", flip_labels=("a",)), "flip_labels=.* must be a tuple of integers"),
+        (dict(flip="skip", flip_labels=3), "flip_labels=3 must be a tuple of integers"),
         (dict(flip="swap"), "flip_labels=None"),
         (dict(flip="all", flip_labels=(1, 0)), "flip_labels"),
         (dict(flip="swap", flip_labels=(1, 1)), "permutation"),

@@ -134,7 +134,15 @@ def test_the_label_in_the_mirror_follows_the_mode():
     [
         (lambda: transforms.resize(make_clip()[0], 4, 4), r"uint8 \[20, 30, 3\]"),
         (lambda: transforms.resize(make_clip().astype(float), 4, 4), "float64"),
+        (lambda: transforms.flip_horizontally(make_clip()[None]), r"uint8 \[1, 3, 20, 30, 3\]"),
+        (
+            lambda: transforms.crop(make_clip()[..., :1], Box(0, 0, 1, 1)),
+            "one clip of pixels in 0..2",
+        ),
+        (lambda: transforms.resize_short_side(make_clip()[:, :0], 4), r"uint8 \[3, 0, 30, 3\]"),
+        (lambda: transforms.resize_short_side(make_clip()[:0], 4), r"uint8 \[0, 20, 30, 3\]"),
         (lambda: transforms.resize(make_clip(), 0, 4), "height=0"),
+        (lambda: transforms.resize(make_clip(), 4, 4.5), "width=4.5 must be an integer"),
         (lambda: transforms.crop(make_clip(), Box(26, 0, 5, 5)), "20 x 30"),
         (lambda: transforms.crop(make_clip(), Box(-1, 0, 5, 5)), "20 x 30"),
         (lambda: transforms.centre_crop_box(20, 30, 21), "size_px=21"),

@@ -185,13 +185,33 @@ def test_remat_and_bfloat16_stay_close():
     ("video", "message"),
     [
         (jnp.zeros((1, 8, 32, 32)), r"\[B, F, H, W, 3\]"),
+        (jnp.zeros((8, 32, 32, 3)), r"\[B, F, H, W, 3\], for a single clip video\[None\]"),
+        (jnp.zeros((1, 1, 8, 32, 32, 3)), r"\[B, F, H, W, 3\]"),
         (jnp.zeros((1, 8, 32, 32, 1)), r"\[B, F, H, W, 3\]"),
-        (jnp.zeros((1, 8, 32, 32, 3), jnp.uint8), "normalise"),
+        (jnp.zeros((1, 8, 32, 32, 4)), r"\[B, F, H, W, 3\]"),
+        (jnp.zeros((1, 3, 8, 32, 32)), r"from channels first by video.transpose\(0, 2, 3, 4, 1\)"),
+        (jnp.zeros((1, 0, 32, 32, 3)), "none of them 0"),
+        (jnp.zeros((1, 8, 0, 32, 3)), "none of them 0"),
+        (jnp.zeros((0, 8, 32, 32, 3)), "none of them 0"),
+        (jnp.zeros((1, 8, 32, 32, 3), jnp.uint8), "dtype uint8.*normalise"),
+        (jnp.zeros((1, 8, 32, 32, 3), jnp.int32), "dtype int32.*normalise"),
+        (jnp.zeros((1, 8, 32, 32, 3), bool), "dtype bool.*normalise"),
         (jnp.zeros((1, 9, 32, 32, 3)), "num_frames=9"),
     ],
 )
 def test_refuses_what_is_no_batch_of_clips(video, message):
     model = pst_jax.create_model("pst_testing", 5)
-    variables = jitted.init(model, jnp.zeros((1, 8, 32, 32, 3)), 0)
     with pytest.raises(ValueError, match=message):
-        jitted.apply(model, variables, video)
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), video)
+
+
+@pytest.mark.parametrize("value", [255.0, -21.0, np.nan, np.inf])
+@pytest.mark.parametrize("make", [np.float32, np.float64, jnp.bfloat16])
+def test_refuses_values_that_no_normalised_pixel_has_where_it_sees_them(value, make):
+    model = pst_jax.create_model("pst_testing", 5)
+    video = np.zeros((1, 8, 32, 32, 3), make)
+    video[0, 3, 4, 5, 1] = value
+    with pytest.raises(ValueError, match="beyond .*pst_jax.ops.normalise"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), video, train=False))
+    # Traced, it has no values: the compiled program neither checks nor waits.
+    jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), video)

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -52,12 +54,32 @@ def test_shift_operators_add_no_parameters():
         ("pst_tiny", {"window": (1, 7)}, "three positive integers"),
         ("pst_tiny", {"bias_keys": "last"}, "must be one of"),
         ("swin2d_tiny", {"bias_keys": "first_frame"}, "use 'own'"),
-        ("pst_tiny", {"num_classes": 0}, "at least 1"),
+        ("pst_testing", {"shift_stages": (1, 3)}, "its stages are 1 to 2"),
+        (None, {}, "Known: pst_base"),
     ],
 )
 def test_refuses_what_it_does_not_know(name, overrides, message):
     with pytest.raises(ValueError, match=message):
         pst_jax.create_model(name, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "what"),
+    [
+        (("num_classes", "num_frames", "embed_dim"), (0, "8", 8.0, None, True), "an integer of"),
+        (("depths", "num_heads"), (2, "22", (0, 2), (2.0, 2), (-1, 2)), "integers of at least 1"),
+        (("patch_size", "window"), (7, (1, 7), (1, 0, 7), (1, 7.5, 7), "777"), "three positive"),
+        (("drop_path_rate", "head_dropout"), (-0.1, 1.0, "x"), r"a rate in \[0, 1\)"),
+        (("mlp_ratio",), (0, -1, "4", float("nan")), "a number above 0"),
+        (("qkv_bias", "remat", "shift_back", "alternate"), ("no", 1, None), "True or False"),
+        (("shift_stages",), (1, "12", (0,)), "a tuple of stages, which are 1 to 4"),
+        (("dtype",), ("float99", "int32", "float64", 3), "'float32', 'bfloat16' or 'float16'"),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_range_is_named(keys, values, what):
+    for key, value in itertools.product(keys, values):
+        with pytest.raises(ValueError, match=f"pst_testing: {key}=.* must be {what}"):
+            pst_jax.create_model("pst_testing", **{key: value})
 
 
 def test_lists_from_json_are_as_good_as_tuples():
