@@ -143,6 +143,9 @@ def test_reports_one_and_many_views_and_another_run_side_by_side(shared, unbroke
 
     others = run("eval.py", shared, workdir, f"--against={shared / 'others'}")
     assert others.returncode == 1 and "has no report.json" in others.stderr
+    (twin / "config.json").write_text("{")
+    damaged = run("eval.py", shared, workdir, f"--against={twin}")
+    assert damaged.returncode == 1 and "config.json cannot be read" in damaged.stderr
     moved = dict(report, fingerprint="3:00")
     (twin / "report.json").write_text(json.dumps(moved))
     other_videos = run("eval.py", shared, workdir, f"--against={twin}")
@@ -248,6 +251,8 @@ def test_fine_tunes_from_another_run(shared, unbroken):
         ("train.py", ["--config=configs/motion.py:twins"], "use 'pst' or 'twin'"),
         ("train.py", ["--workdir="], "--workdir"),
         ("eval.py", ["--views", "4x2"], "views='4x2'"),
+        ("eval.py", ["--workdir="], "--workdir is empty"),
+        ("eval.py", ["--workdir=/proc/none"], "workdir='/proc/none' cannot be written"),
         ("eval.py", ["--checkpoint", "/nowhere"], "holds no checkpoints"),
         ("eval.py", ["--config.model.embed_dim=32"], "made by another model"),
         ("eval.py", ["--config.model.num_classes=20"], "head/bias is (16,), the model has (20,)"),

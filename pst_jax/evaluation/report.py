@@ -67,7 +67,7 @@ def evaluate(
     Raises:
         ValueError: if the config, the data, a checkpoint or the other run do not fit.
     """
-    workdir, section = pathlib.Path(workdir), config.eval
+    workdir, section = _open_workdir(workdir), config.eval
     wanted = experiment.parse_views(views_text or section.views)
     built = experiment.build(config, is_training=False)
     mesh = sharding.make_mesh()
@@ -124,13 +124,37 @@ def evaluate(
     return report
 
 
+def _open_workdir(workdir: str | os.PathLike) -> pathlib.Path:
+    """Makes sure, before anything is measured, that the report can be written."""
+    if not os.fspath(workdir):
+        raise ValueError("--workdir is empty: name a folder for the report")
+    workdir = pathlib.Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with files.replacing(workdir / ".writable") as scratch:
+            scratch.touch()
+        (workdir / ".writable").unlink()
+    except OSError as error:
+        raise ValueError(f"workdir={str(workdir)!r} cannot be written: {error}") from None
+    return workdir
+
+
 def _restore(directory: pathlib.Path, model: nn.Module, size_px: int, mesh: Mesh) -> _Run:
     """Restores a run, named by its directory or by that of its checkpoints."""
     directory = directory.parent if directory.name == checkpoint.DIRECTORY else directory
     expected = cost.abstract_variables(model, size_px)["params"]
     params, step = checkpoint.restore_params(directory, expected, sharding.replicated(mesh))
-    config = json.loads((directory / "config.json").read_text())
-    return _Run(directory, config, model, params, step)
+    return _Run(directory, _read_json(directory / "config.json"), model, params, step)
+
+
+def _read_json(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}): name the workdir of a run as train.py and eval.py "
+            "left it"
+        ) from None
 
 
 def _check_config(run: _Run, config: dict[str, Any], keys: tuple[str, ...]) -> None:
@@ -154,14 +178,14 @@ def _read_other(
     for name in (FILE, PREDICTIONS, "config.json"):
         if not (directory / name).is_file():
             raise ValueError(f"--against={directory} has no {name}: evaluate that run first")
-    theirs = json.loads((directory / FILE).read_text())["fingerprint"]
+    theirs = _read_json(directory / FILE)["fingerprint"]
     ours = built.fingerprints["test"]
     if theirs != ours:
         raise ValueError(
             f"--against={directory} was evaluated on other videos ({theirs}, these are {ours}): "
             "evaluate it on these first"
         )
-    config = json.loads((directory / "config.json").read_text())
+    config = _read_json(directory / "config.json")
     model = experiment.build_model(ConfigDict(config))
     other = _restore(directory, model, config["clip"]["size_px"], mesh)
     _check_config(other, run.config, ("clip.", "model.num_classes"))

@@ -58,11 +58,15 @@ def channel_shift(
         [B, T, ..., C], of x's dtype.
 
     Raises:
-        ValueError: if C is no multiple of periods, or an option is unknown.
+        ValueError: if C is no multiple of periods, or an option is unknown or out of range.
 
     Source: the released PST (per head, ends kept, first fold from the previous frame); TSM (ICCV
     2019) is `periods=1, edge="zero", first="next"`.
     """
+    if fold_div < 2 or periods < 1:
+        raise ValueError(
+            f"fold_div={fold_div}, periods={periods}: they must be at least 2 and at least 1"
+        )
     if x.ndim < 3 or x.shape[-1] % periods:
         raise ValueError(
             f"x has shape {x.shape}: channel_shift needs [B, T, ..., C] with C a multiple of "

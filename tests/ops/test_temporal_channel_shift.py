@@ -46,7 +46,17 @@ def test_keeps_dtype():
     assert ops.channel_shift(jnp.zeros((1, 2, 8), jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("bad", [dict(periods=3), dict(edge="wrap"), dict(first="both")])
-def test_refuses_what_it_does_not_know(bad):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (dict(periods=3), "a multiple of periods=3"),
+        (dict(periods=0), "periods=0: .* at least 1"),
+        (dict(fold_div=0), "fold_div=0, .* at least 2"),
+        (dict(fold_div=1), "fold_div=1, .* at least 2"),
+        (dict(edge="wrap"), "edge='wrap'"),
+        (dict(first="both"), "first='both'"),
+    ],
+)
+def test_refuses_what_it_does_not_know(bad, message):
+    with pytest.raises(ValueError, match=message):
         ops.channel_shift(jnp.zeros((1, 2, 8)), **bad)
