@@ -18,6 +18,11 @@ from pst_jax.training.state import TrainState
 DIRECTORY = "checkpoints"
 
 
+def run_directory(path: pathlib.Path) -> pathlib.Path:
+    """Returns the directory of a run, named by itself or by that of its checkpoints."""
+    return path.parent if path.name == DIRECTORY else path
+
+
 def is_saved(workdir: pathlib.Path) -> bool:
     """Tells whether a run has saved a step; touches nothing."""
     return any(entry.name.isdigit() for entry in (workdir / DIRECTORY).glob("*"))
@@ -110,8 +115,7 @@ def restore_params(
     Raises:
         ValueError: if there is no checkpoint, or it was made by another model.
     """
-    workdir = pathlib.Path(workdir)
-    workdir = workdir.parent if workdir.name == DIRECTORY else workdir
+    workdir = run_directory(pathlib.Path(workdir))
     if not (workdir / DIRECTORY).is_dir():
         raise ValueError(
             f"{workdir} holds no checkpoints: name the workdir of a run, or train there first, by "
@@ -137,7 +141,7 @@ def _telling_damage(manager: ocp.CheckpointManager, step: int) -> Iterator[None]
     try:
         yield
     except (KeyError, OSError, TypeError, ValueError) as error:
-        reason = str(error).strip("'\"").splitlines()[0]
+        reason = next(iter(str(error).strip("'\"").splitlines()), type(error).__name__)
         raise ValueError(
             f"{manager.directory / str(step)} cannot be restored ({reason}): it is damaged, or of "
             "another optimizer; move it away to go on from the checkpoint before it"

@@ -1,5 +1,7 @@
 """The keys of a config: what their values must be, and comparing configs key by key."""
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -7,6 +9,11 @@ from typing import Any
 
 from pst_jax.models.variants import nearest
 from pst_jax.training.optim import Group
+
+# What may differ when a run goes on: nothing of it changes a parameter.
+FREE = ("eval.", "train.log_every_steps", "train.checkpoint_every_steps", "data.num_threads")
+FREE += ("train.eval_every_epochs", "data.num_workers", "data.root", "data.max_unreadable_share")
+FREE += ("data.class_names", "class_names")
 
 
 def _is_number(value: Any) -> bool:
@@ -116,7 +123,11 @@ def _check_known(path: list[str], known: Iterable[str]) -> None:
 
 
 def check_same(
-    old: dict[str, Any], new: dict[str, Any], what: str, is_checked: Callable[[str], bool]
+    old: dict[str, Any],
+    new: dict[str, Any],
+    what: str,
+    is_checked: Callable[[str], bool],
+    remedy: str = "use another --workdir, or the same --config and flags",
 ) -> None:
     """Raises ValueError naming the keys in which two resolved configs differ.
 
@@ -125,6 +136,7 @@ def check_same(
         new: likewise, of the config at hand.
         what: whose config the old one is, for the message.
         is_checked: which keys, such as "optim.learning_rate", must agree.
+        remedy: what to do, for the message.
     """
     old, new = _flat(old), _flat(new)
     different = [
@@ -134,9 +146,15 @@ def check_same(
     ]
     if different:
         raise ValueError(
-            f"{what} holds a run of another config: use another --workdir, or the same --config "
-            "and flags:\n  " + "\n  ".join(different)
+            f"{what} holds a run of another config: {remedy}:\n  " + "\n  ".join(different)
         )
+
+
+def hash_of(config: dict[str, Any]) -> str:
+    """Names a run by its resolved config: 12 hex digits, of all that changes its parameters."""
+    kept = {key: value for key, value in _flat(config).items() if not key.startswith(FREE)}
+    text = json.dumps(kept, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """From a resolved config to what it describes: the one place below the scripts that reads one."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 from typing import Any
@@ -50,8 +48,10 @@ class Experiment:
         As released, the middle square is cut from frames of training's shorter side (256 px), and
         three squares from frames whose shorter side is the square's (224 px).
         """
-        short = self.clip.short_side_px if num_crops == 1 else self.clip.size_px
-        short = max(self.eval_short_side_px or short, self.clip.size_px)
+        usual = self.clip.size_px
+        if num_crops == 1:
+            usual = max(self.clip.short_side_px, self.clip.size_px)
+        short = self.eval_short_side_px or usual
         return dataclasses.replace(self.clip, short_side_px=short, short_side_max_px=None)
 
 
@@ -98,12 +98,6 @@ def build(config: ConfigDict, is_training: bool = True) -> Experiment:
         records["test"],
         class_names,
     )
-
-
-def config_hash(config: dict[str, Any]) -> str:
-    """Returns 12 hex digits that name a resolved config."""
-    text = json.dumps(config, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def build_model(config: ConfigDict) -> nn.Module:
@@ -177,6 +171,11 @@ def _check_evaluation(config: ConfigDict) -> None:
         raise ValueError(
             f"config.eval.short_side_px={section.short_side_px} must be config.clip.size_px="
             f"{config.clip.size_px}, or 0, for three crops (config.eval.views={section.views!r})"
+        )
+    if 0 < section.short_side_px < config.clip.size_px:
+        raise ValueError(
+            f"config.eval.short_side_px={section.short_side_px} must be at least "
+            f"config.clip.size_px={config.clip.size_px}, or 0"
         )
     if section.average not in AVERAGES:
         raise ValueError(

@@ -118,7 +118,12 @@ def test_reports_one_and_many_views_and_another_run_side_by_side(shared, unbroke
     assert missing.returncode == 1 and "has no report.json" in missing.stderr
     short = "--config.train.num_epochs=0.5"
     assert run("train.py", shared, twin, short, **config).returncode == 0
-    assert run("eval.py", shared, twin, short, "--views=1x3", **config).returncode == 0
+    assert run("eval.py", shared, twin, short, **config).returncode == 0
+    unlike = run("eval.py", shared, workdir, "--views=2x3", f"--against={twin}")
+    assert (
+        unlike.returncode == 1 and "evaluated with views '1x1', here it is '2x3'" in unlike.stderr
+    )
+    assert run("eval.py", shared, twin, short, "--views=2x3", **config).returncode == 0
     result = run("eval.py", shared, workdir, "--views=2x3", f"--against={twin}")
     assert result.returncode == 0, result.stderr
 
@@ -149,7 +154,9 @@ def test_reports_one_and_many_views_and_another_run_side_by_side(shared, unbroke
     moved = dict(report, fingerprint="3:00")
     (twin / "report.json").write_text(json.dumps(moved))
     other_videos = run("eval.py", shared, workdir, f"--against={twin}")
-    assert other_videos.returncode == 1 and "evaluated on other videos" in other_videos.stderr
+    assert other_videos.returncode == 1 and "with fingerprint '3:00'" in other_videos.stderr
+    elsewhere = run("eval.py", shared, "/proc/none", f"--checkpoint={workdir}")
+    assert elsewhere.returncode == 1 and "'/proc/none' cannot be written" in elsewhere.stderr
 
 
 def test_killed_at_any_time_it_ends_with_the_same_bits(shared, unbroken):
@@ -252,7 +259,12 @@ def test_fine_tunes_from_another_run(shared, unbroken):
         ("train.py", ["--workdir="], "--workdir"),
         ("eval.py", ["--views", "4x2"], "views='4x2'"),
         ("eval.py", ["--workdir="], "--workdir is empty"),
-        ("eval.py", ["--workdir=/proc/none"], "workdir='/proc/none' cannot be written"),
+        ("eval.py", ["--workdir=/nowhere"], "/nowhere holds no checkpoints"),
+        (
+            "eval.py",
+            ["--views=1x3", "--config.eval.short_side_px=32"],
+            "must be config.clip.size_p",
+        ),
         ("eval.py", ["--checkpoint", "/nowhere"], "holds no checkpoints"),
         ("eval.py", ["--config.model.embed_dim=32"], "made by another model"),
         ("eval.py", ["--config.model.num_classes=20"], "head/bias is (16,), the model has (20,)"),

@@ -72,7 +72,8 @@ def frame_predict(model: nn.Module, params: Any) -> FramePredict:
     """Compiles the prediction of every frame of one clip, on one device."""
     mesh = sharding.make_mesh(1)
     predict = make_predict(model, mesh, "frame_logits")
-    params = jax.device_put(params, sharding.replicated(mesh))
+    # By way of the host, which holds them all, wherever they lie.
+    params = jax.device_put(jax.tree.map(np.asarray, params), sharding.replicated(mesh))
     return lambda frames: predict(params, frames)
 
 

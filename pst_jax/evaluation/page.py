@@ -175,7 +175,7 @@ def _settings(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("training step", report.get("step"), "{:,}"),
         ("parameters", report.get("params"), "{:,}"),
         ("GFLOPs per clip (multiply-adds)", report.get("gflops"), "{:.3f}"),
-        ("ms per clip (forward, without reading)", report.get("ms_per_clip"), "{:.2f}"),
+        ("ms per clip (forward, one per device)", report.get("ms_per_clip"), "{:.2f}"),
         ("device", report.get("device"), "{}"),
         ("versions", versions, "{}"),
     ]

@@ -4,12 +4,14 @@
 evaluated.
 """
 
+import copy
 import dataclasses
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import tempfile
 from typing import Any
 
 import flax.linen as nn
@@ -28,6 +30,7 @@ from pst_jax.training.writer import METRICS, read_metrics
 FILE, PAGE, PREDICTIONS = "report.json", "report.html", "predictions.npz"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "numpy")
 _ONE_VIEW = (1, 1)
+_ITS_OWN = "give the --config and the flags that it was trained with"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +70,24 @@ def evaluate(
     Raises:
         ValueError: if the config, the data, a checkpoint or the other run do not fit.
     """
-    workdir, section = _open_workdir(workdir), config.eval
-    wanted = experiment.parse_views(views_text or section.views)
+    workdir, config = _check_workdir(workdir), copy.deepcopy(config)
+    if views_text is not None:
+        config.eval.views = views_text
+    section = config.eval
     built = experiment.build(config, is_training=False)
+    wanted = experiment.parse_views(section.views)
     mesh = sharding.make_mesh()
     run = _restore(pathlib.Path(checkpoint_dir or workdir), built.model, config.clip.size_px, mesh)
+    _check_writable(workdir)
     # Shapes tell no twin from its PST, and no pattern from another.
-    _check_config(run, json.loads(config.to_json()), ("model.", "clip.", "seed"))
+    _check_config(run, json.loads(config.to_json()), ("model.", "clip.", "seed"), _ITS_OWN)
     _check_classes(run, built.class_names)
-    other = None if against is None else _read_other(pathlib.Path(against), run, built, mesh)
+    same = {
+        "fingerprint": built.fingerprints["test"],
+        "views": section.views,
+        "average": section.average,
+    }
+    other = None if against is None else _read_other(pathlib.Path(against), run, same, mesh)
     predict = make_predict(built.model, mesh)
 
     def measure(view, **options):
@@ -105,15 +117,14 @@ def evaluate(
         **figures,
         "top1_unreadable_wrong": figures["top1"] * float(predictions.is_read.mean()),
         "evaluations": [_row(view, *found) for view, found in measured.items()],
-        "views": "{}x{}".format(*wanted),
-        "average": section.average,
+        **same,
         "num_videos": len(built.test_records),
         "num_views": predictions.num_views,
         "num_unreadable": int((~predictions.is_read).sum()),
         "unreadable": list(predictions.problems),
         "confusion": views.confusion(predictions).tolist(),
         "class_names": built.class_names,
-        **_cost(built, predict, run.params, mesh, section.batch_size),
+        **_cost(built, predict, run.params, mesh),
         **_settings(config, built, run, mesh),
         "against": other and other[0].directory.name,
     }
@@ -124,24 +135,27 @@ def evaluate(
     return report
 
 
-def _open_workdir(workdir: str | os.PathLike) -> pathlib.Path:
-    """Makes sure, before anything is measured, that the report can be written."""
+def _check_workdir(workdir: str | os.PathLike) -> pathlib.Path:
     if not os.fspath(workdir):
         raise ValueError("--workdir is empty: name a folder for the report")
-    workdir = pathlib.Path(workdir)
+    return pathlib.Path(workdir)
+
+
+def _check_writable(workdir: pathlib.Path) -> None:
+    """Raises ValueError, before anything is measured, where the report could not be written."""
+    if jax.process_index() != 0:
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        with files.replacing(workdir / ".writable") as scratch:
-            scratch.touch()
-        (workdir / ".writable").unlink()
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
     except OSError as error:
         raise ValueError(f"workdir={str(workdir)!r} cannot be written: {error}") from None
-    return workdir
 
 
 def _restore(directory: pathlib.Path, model: nn.Module, size_px: int, mesh: Mesh) -> _Run:
     """Restores a run, named by its directory or by that of its checkpoints."""
-    directory = directory.parent if directory.name == checkpoint.DIRECTORY else directory
+    directory = checkpoint.run_directory(directory)
     expected = cost.abstract_variables(model, size_px)["params"]
     params, step = checkpoint.restore_params(directory, expected, sharding.replicated(mesh))
     return _Run(directory, _read_json(directory / "config.json"), model, params, step)
@@ -157,8 +171,9 @@ def _read_json(file: pathlib.Path) -> dict[str, Any]:
         ) from None
 
 
-def _check_config(run: _Run, config: dict[str, Any], keys: tuple[str, ...]) -> None:
-    config_keys.check_same(run.config, config, str(run.directory), lambda k: k.startswith(keys))
+def _check_config(run: _Run, config: dict[str, Any], keys: tuple[str, ...], remedy: str) -> None:
+    is_checked = lambda key: key.startswith(keys)  # noqa: E731
+    config_keys.check_same(run.config, config, str(run.directory), is_checked, remedy)
 
 
 def _check_classes(run: _Run, class_names: tuple[str, ...] | None) -> None:
@@ -172,23 +187,28 @@ def _check_classes(run: _Run, class_names: tuple[str, ...] | None) -> None:
 
 
 def _read_other(
-    directory: pathlib.Path, run: _Run, built: experiment.Experiment, mesh: Mesh
+    directory: pathlib.Path, run: _Run, same: dict[str, Any], mesh: Mesh
 ) -> tuple[_Run, views.Predictions]:
-    """Reads another run that was evaluated, on the same videos and with clips of the same kind."""
+    """Reads another run whose report has the `same` values, with clips of the same kind."""
     for name in (FILE, PREDICTIONS, "config.json"):
         if not (directory / name).is_file():
             raise ValueError(f"--against={directory} has no {name}: evaluate that run first")
-    theirs = _read_json(directory / FILE)["fingerprint"]
-    ours = built.fingerprints["test"]
-    if theirs != ours:
-        raise ValueError(
-            f"--against={directory} was evaluated on other videos ({theirs}, these are {ours}): "
-            "evaluate it on these first"
-        )
+    report = _read_json(directory / FILE)
+    for key, value in same.items():
+        if report.get(key) != value:
+            raise ValueError(
+                f"--against={directory} was evaluated with {key} {report.get(key)!r}, here it is "
+                f"{value!r}: evaluate it likewise first"
+            )
     config = _read_json(directory / "config.json")
     model = experiment.build_model(ConfigDict(config))
     other = _restore(directory, model, config["clip"]["size_px"], mesh)
-    _check_config(other, run.config, ("clip.", "model.num_classes"))
+    _check_config(other, run.config, ("clip.", "model.num_classes"), "compare runs of like clips")
+    if other.step != report["step"]:
+        raise ValueError(
+            f"--against={directory} was evaluated after step {report['step']}, its newest "
+            f"checkpoint is of step {other.step}: evaluate it again"
+        )
     return other, views.load(directory / PREDICTIONS)
 
 
@@ -199,21 +219,22 @@ def _row(view: tuple[int, int], predictions: views.Predictions, figures: dict) -
         "views": "{}x{}".format(*view),
         "average": predictions.average,
         "num_views": predictions.num_views,
+        "num_read": int(predictions.is_read.sum()),
         **{name: figures[name] for name in names if name in figures},
     }
 
 
-def _cost(built, predict, params: Any, mesh: Mesh, batch_size: int) -> dict[str, float]:
-    """Counts the model, and times it on a batch on the device while nothing else runs."""
+def _cost(built, predict, params: Any, mesh: Mesh) -> dict[str, float]:
+    """Counts the model, and times it while nothing else runs, with one clip per device."""
     clip = built.view_clip(num_crops=1)
     counted = cost.count(built.model, clip.size_px)
-    shape = (batch_size // jax.process_count(), clip.num_frames, clip.size_px, clip.size_px, 3)
+    shape = (mesh.local_mesh.size, clip.num_frames, clip.size_px, clip.size_px, 3)
     video = sharding.shard_batch({"video": np.zeros(shape, np.uint8)}, mesh)["video"]
     seconds = benchmark.median_seconds(lambda: jax.block_until_ready(predict(params, video)))
     return {
         "params": counted.params,
         "gflops": counted.total / 1e9,
-        "ms_per_clip": seconds / batch_size * 1e3,
+        "ms_per_clip": seconds / mesh.size * 1e3,
     }
 
 
@@ -225,9 +246,8 @@ def _settings(config: ConfigDict, built, run: _Run, mesh: Mesh) -> dict[str, Any
         "step": run.step,
         "seed": config.seed,
         "model": config.model.name,
-        "config_hash": experiment.config_hash(json.loads(config.to_json())),
-        "fingerprint": built.fingerprints["test"],
-        "fingerprint_train": run.config["fingerprints"]["train"],
+        "config_hash": config_keys.hash_of(run.config),
+        "fingerprint_train": run.config.get("fingerprints", {}).get("train"),
         "device": f"{mesh.size} x {jax.devices()[0].device_kind}",
         "versions": versions | {"python": platform.python_version()},
     }
@@ -265,6 +285,8 @@ _COLUMNS = (
     ("within pairs %", "within_pair", lambda v: f"{v * 100:.1f}"),
     ("shuffled: top-1 %", "top1_shuffled", lambda v: f"{v * 100:.1f}"),
     ("shuffled: within pairs %", "within_pair_shuffled", lambda v: f"{v * 100:.1f}"),
+    ("views", "views", str),
+    ("average", "average", str),
     ("videos", "num_videos", str),
     ("unreadable", "num_unreadable", str),
     ("params", "params", lambda v: f"{v:,}"),
@@ -295,15 +317,18 @@ def table(reports: dict[str, dict[str, Any]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Prints the table of the runs given."""
-    files = [pathlib.Path(run) / FILE for run in argv[1:]]
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing or not files:
+    paths = [pathlib.Path(run) / FILE for run in argv[1:]]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing or not paths:
         raise app.UsageError(
             f"no report: {', '.join(missing)}; evaluate the run first, by eval.py"
             if missing
             else "name the runs to compare: their working directories"
         )
-    print(table({file.parent.name: json.loads(file.read_text()) for file in files}))
+    names = [path.parent.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path.parent) for path in paths]
+    print(table({name: json.loads(path.read_text()) for name, path in zip(names, paths)}))
 
 
 if __name__ == "__main__":

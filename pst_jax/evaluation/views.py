@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,10 +25,10 @@ class Predictions:
     """One prediction per video.
 
     Attributes:
-        scores: float32 [V, K], averaged over views; zero where a video could not be read.
+        scores: float32 [V, K], averaged over the views that could be read; zero where none was.
         labels: int32 [V].
         seen: int64 [V, views], how often each view of each video was predicted: once, or never
-            where it could not be read.
+            where its frames could not be read.
         problems: why videos could not be read, once each.
         average: how views were averaged.
     """
@@ -40,8 +41,8 @@ class Predictions:
 
     @property
     def is_read(self) -> np.ndarray:
-        """Bool [V], whether the video could be read."""
-        return self.seen.any(axis=1)
+        """Whether every view of a video could be read, bool [V]; no other video counts."""
+        return self.seen.all(axis=1)
 
     @property
     def num_views(self) -> int:
@@ -58,7 +59,7 @@ class Predictions:
 class ViewSums:
     """What one host adds up: scores float64 [V, K], seen int64 [V, views], problems by video."""
 
-    scores: np.ndarray | float
+    scores: np.ndarray | None
     seen: np.ndarray
     problems: dict[int, str]
 
@@ -141,13 +142,13 @@ def sum_views(
     batches = loader.eval_batches(
         records, clip, num_clips=num_clips, num_crops=num_crops, **options
     )
-    sums = ViewSums(0.0, np.zeros((len(records), num_clips * num_crops), np.int64), {})
+    sums = ViewSums(None, np.zeros((len(records), num_clips * num_crops), np.int64), {})
     with contextlib.closing(batches):
         for batch in batches:
             video = sharding.shard_batch({"video": batch["video"]}, mesh)["video"]
             logits = sharding.local_rows(predict(params, video))
             scores = scipy.special.softmax(logits, axis=1) if average == "prob" else logits
-            if isinstance(sums.scores, float):
+            if sums.scores is None:
                 sums.scores = np.zeros((len(records), logits.shape[1]))
             is_valid = batch["mask"]
             rows = batch["index"][is_valid]
@@ -174,7 +175,7 @@ def combine(hosts: Sequence[ViewSums], records: Sequence[Record], average: str) 
     """
     scores, seen = sum(host.scores for host in hosts), sum(host.seen for host in hosts)
     problems = {row: text for host in hosts for row, text in sorted(host.problems.items())}
-    if not seen.any():
+    if not seen.all(axis=1).any():
         first = problems[min(problems)]
         raise ValueError(f"none of {len(records)} videos could be read; the first: {first}")
     if average != "sum":
@@ -202,10 +203,13 @@ def save(path: pathlib.Path, records: Sequence[Record], predictions: Predictions
 
 
 def load(path: pathlib.Path) -> Predictions:
-    """Reads what `save` wrote; views count as one."""
-    with np.load(path) as saved:
-        seen = saved["is_read"][:, None].astype(np.int64)
-        return Predictions(saved["scores"], saved["label"], seen, (), str(saved["average"]))
+    """Reads what `save` wrote, views counting as one; raises ValueError where it is damaged."""
+    try:
+        with np.load(path) as saved:
+            seen = saved["is_read"][:, None].astype(np.int64)
+            return Predictions(saved["scores"], saved["label"], seen, (), str(saved["average"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read ({error}): evaluate that run again") from None
 
 
 def accuracy(predictions: Predictions, has_reversed_pairs: bool = False) -> dict[str, Any]:

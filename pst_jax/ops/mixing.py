@@ -51,8 +51,8 @@ def move_in(x: jax.Array, mixer: Mixer, windows: Windows, num_heads: int) -> jax
         x = partition(x, windows.window)
     else:
         index = _sources(mixer.pattern, windows, x.shape[1])
-        x = permute(x.reshape(x.shape[0], index.size, -1), index.reshape(-1))
-        x = x.reshape(x.shape[0], *index.shape, -1)
+        b, c = x.shape[0], x.shape[-1]
+        x = permute(x.reshape(b, index.size, c), index.reshape(-1)).reshape(b, *index.shape, c)
     # In windows, where it melts into the product with qkv: 0.6 % of a training step's bytes.
     if mixer.before is not None:
         shift = mixer.before

@@ -28,18 +28,13 @@ from pst_jax.training.writer import MetricWriter, UnreadableList
 
 DONE, PREEMPTED = 0, 75
 
-# What may differ when a run goes on: nothing of it changes a parameter.
-_FREE = ("eval.", "train.log_every_steps", "train.checkpoint_every_steps", "data.num_threads")
-_FREE += ("train.eval_every_epochs", "data.num_workers", "data.root", "data.max_unreadable_share")
-_FREE += ("data.class_names", "class_names")
-
 
 def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     """Trains what a config describes, or goes on with it.
 
     Writes to `workdir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and
-    unreadable.txt if videos had to be replaced. An error on the way is raised after saving the
-    steps done; a run that saved none may be started again with another config.
+    unreadable.txt if videos had to be replaced. An error in the data is raised after saving
+    the steps done; a run that saved none may be started again with another config.
 
     Args:
         config: resolved, see `configs/common.py`.
@@ -224,7 +219,9 @@ class _Run:
         self.writer.write(step, "test", values | {"num_unreadable": num_videos - num_read})
         if num_read < num_videos:
             count = f"{num_videos - num_read} of {num_videos} test videos"
-            tqdm.write(f"{count} could not be read; the first: {result.problems[0]}")
+            # A file name need not be UTF-8, and a terminal may refuse it.
+            first = result.problems[0].encode("utf-8", "backslashreplace").decode()
+            tqdm.write(f"{count} could not be read; the first: {first}")
         figures = ", ".join(f"{name} {value:.1%}" for name, value in values.items())
         tqdm.write(f"step {step}: {figures}")
 
@@ -325,7 +322,7 @@ def _check_resumed(workdir: pathlib.Path, resolved: dict[str, Any]) -> None:
         raise ValueError(
             f"{file} is damaged ({error}): restore it, or use another --workdir"
         ) from None
-    is_checked = lambda key: not key.startswith(_FREE)  # noqa: E731
+    is_checked = lambda key: not key.startswith(config_keys.FREE)  # noqa: E731
     config_keys.check_same(earlier, resolved, str(workdir), is_checked)
 
 

@@ -14,6 +14,8 @@ import scipy.special
 import video_files
 
 from pst_jax import sharding
+from pst_jax.data import loader
+from pst_jax.data.decode import VideoError
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation import views
@@ -68,9 +70,9 @@ def test_each_view_counts_once_and_the_ragged_batch_is_padded(records, num_devic
     np.testing.assert_allclose(result.scores, expected_scores(), atol=0.02)
 
 
-@pytest.mark.parametrize("host_count", [2, 3, 5])
+@pytest.mark.parametrize("host_count", [2, 5, 10])
 def test_padded_hosts_add_up_to_one(records, host_count):
-    # Views of a video lie on two hosts, and the last host has padding alone.
+    # Views of a video lie on two hosts; the last of ten hosts has padding alone.
     mesh = sharding.make_mesh(4)
     predict = make_predict(mesh)
     options = dict(average="prob", batch_size=4, num_clips=2, num_crops=3)
@@ -81,6 +83,7 @@ def test_padded_hosts_add_up_to_one(records, host_count):
         for host in range(host_count)
     ]
     assert any(((0 < host.seen.sum(axis=1)) & (host.seen.sum(axis=1) < 6)).any() for host in hosts)
+    assert (hosts[-1].seen == 0).all() == (host_count == 10)
     result = views.combine(hosts, records, "prob")
     np.testing.assert_array_equal(result.seen, np.broadcast_to(IS_READ[:, None], (6, 6)))
     (problem,) = result.problems
@@ -98,12 +101,17 @@ def test_two_processes_evaluate_as_one(records):
     environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     paths = json.dumps([(r.path, r.label, r.video_id) for r in records])
     command = [sys.executable, str(HERE / "two_processes.py"), str(port), paths]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     processes = [
-        subprocess.Popen([*command, str(index)], env=environment, stdout=subprocess.PIPE, text=True)
-        for index in range(2)
+        subprocess.Popen([*command, str(index)], env=environment, **pipes) for index in range(2)
     ]
-    answers = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    answers = [out.splitlines()[-1] for out, _ in outputs]
     assert answers[0] == answers[1]
     found = json.loads(answers[0])
     assert found["devices"] == 4
@@ -114,6 +122,22 @@ def test_two_processes_evaluate_as_one(records):
     options = dict(batch_size=4, num_clips=2, num_crops=3)
     alone = views.predict_all(make_predict(mesh), 3.0, records, CLIP, mesh, **options)
     np.testing.assert_allclose(found["scores"], alone.scores, atol=1e-6)
+
+
+def test_a_video_counts_as_read_only_where_all_its_views_are(records, monkeypatch):
+    load_view = loader.load_view
+
+    def load(record, spec, view, *sizes):
+        if record.video_id == "3.mp4" and view == 1:
+            raise VideoError(record.path, "is damaged in the middle")
+        return load_view(record, spec, view, *sizes)
+
+    monkeypatch.setattr(loader, "load_view", load)
+    mesh = sharding.make_mesh(1)
+    options = dict(batch_size=4, num_clips=2)
+    result = views.predict_all(make_predict(mesh), 3.0, records, CLIP, mesh, **options)
+    np.testing.assert_array_equal(result.is_read, [True, True, False, True, False, True])
+    assert result.num_views == 9 and len(result.problems) == 2
 
 
 def test_averages_by_name(records):
