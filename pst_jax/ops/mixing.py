@@ -89,11 +89,13 @@ def _sources(pattern: Tile | None, windows: Windows, num_frames: int) -> np.ndar
     XLA's GB accessed by PST-T, 32 x 224 x 224, on CPU, forward and training step, and over those
     of the same network without shifts:
 
-        this one gather                             5.961 (1.000)   28.425 (1.004)
-        roll, partition, then a gather in windows   6.134 (1.000)   29.643 (1.010)
-        ..., then take_along_axis                   6.134 (1.000)   30.064 (1.024)
-        ..., then a `where` of rolled frames        7.049 (1.149)   36.082 (1.229)
-        ..., then rolls of strided slices           8.012 (1.306)   36.649 (1.249)
+        this one gather                             5.947 (1.000)   28.752 (1.004)
+        roll, partition, then a gather in windows   6.120 (1.000)   29.445 (0.992)
+        ..., then take_along_axis                   6.120 (1.000)   29.861 (1.006)
+        ..., then a `where` of rolled frames        7.642 (1.249)   33.741 (1.137)
+        ..., then rolls of strided slices           8.089 (1.322)   36.796 (1.240)
+
+    (`python -m pst_jax.evaluation.benchmark pst_tiny --mode train`, the others put in its place.)
     """
     order = windows.order
     frames = source_frames(_offsets(pattern, windows.window), num_frames)  # [T, N]
