@@ -149,11 +149,11 @@ def test_reports_one_and_many_views_and_another_run_side_by_side(shared, unbroke
     others = run("eval.py", shared, workdir, f"--against={shared / 'others'}")
     assert others.returncode == 1 and "has no report.json" in others.stderr
     (twin / "config.json").write_text("{")
-    damaged = run("eval.py", shared, workdir, f"--against={twin}")
+    damaged = run("eval.py", shared, workdir, "--views=2x3", f"--against={twin}")
     assert damaged.returncode == 1 and "config.json cannot be read" in damaged.stderr
     moved = dict(report, fingerprint="3:00")
     (twin / "report.json").write_text(json.dumps(moved))
-    other_videos = run("eval.py", shared, workdir, f"--against={twin}")
+    other_videos = run("eval.py", shared, workdir, "--views=2x3", f"--against={twin}")
     assert other_videos.returncode == 1 and "with fingerprint '3:00'" in other_videos.stderr
     elsewhere = run("eval.py", shared, "/proc/none", f"--checkpoint={workdir}")
     assert elsewhere.returncode == 1 and "'/proc/none' cannot be written" in elsewhere.stderr
