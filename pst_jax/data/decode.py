@@ -24,7 +24,10 @@ _AGAIN = "; copy or download it again"
 
 # PyAV 17 and later convert with a thread per core unless told otherwise: ten times the CPU time
 # on small frames. Earlier ones have one thread and no argument.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+_PYAV = int(av.__version__.split(".")[0])
+_ONE_THREAD = {"threads": 1} if _PYAV >= 17 else {}
+# A title need not be UTF-8. PyAV 19 and later replace what is not, without being asked.
+_ANY_TITLE = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 
 
 class VideoError(ValueError):
@@ -175,7 +178,7 @@ def open_video(path: str | os.PathLike) -> Iterator[Video]:
         container = av.open(
             "file:" + os.path.abspath(path),  # so that no protocol is read into the name
             options=_OPEN_OPTIONS,
-            metadata_errors="replace",  # a title need not be UTF-8
+            **_ANY_TITLE,
         )
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(
