@@ -22,12 +22,8 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 _AGAIN = "; copy or download it again"
 
-# PyAV 17 and later convert with a thread per core unless told otherwise: ten times the CPU time
-# on small frames. Earlier ones have one thread and no argument.
-_PYAV = int(av.__version__.split(".")[0])
-_ONE_THREAD = {"threads": 1} if _PYAV >= 17 else {}
 # A title need not be UTF-8. PyAV 19 and later replace what is not, without being asked.
-_ANY_TITLE = {"metadata_errors": "replace"} if _PYAV < 19 else {}
+_ANY_TITLE = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class VideoError(ValueError):
@@ -145,7 +141,8 @@ class Video:
         return found
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        return self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
+        # By itself PyAV takes a thread per core: ten times the CPU time on small frames.
+        return self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 @contextmanager
