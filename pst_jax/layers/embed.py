@@ -1,7 +1,7 @@
 """Patches of a video to tokens, and tokens to fewer tokens."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import einops
 import flax.linen as nn
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from pst_jax.layers.attention import INIT
-from pst_jax.layers.blocks import LAYER_NORM_EPS
+from pst_jax.layers.blocks import LAYER_NORM_EPS, make_norm
 
 
 def _torch_conv_init(fan_in: int):
@@ -23,7 +23,7 @@ def _torch_conv_init(fan_in: int):
 
 
 class PatchEmbed(nn.Module):
-    """A convolution whose kernel is its stride, and a LayerNorm.
+    """A convolution whose kernel is its stride, and a norm.
 
     Written as a matrix product over flattened patches: equal, and on CPUs far faster to train
     than a strided 3D convolution.
@@ -31,27 +31,41 @@ class PatchEmbed(nn.Module):
     Attributes:
         patch_size: (frames, rows, columns) of a patch.
         embed_dim: channels C of a token.
+        norm: after the product: "layer", "batch" or "none".
+        kernel_init: of the product, whose bias then starts at 0; None: the released framework's
+            default for a convolution.
         dtype: compute dtype.
     """
 
     patch_size: tuple[int, int, int]
     embed_dim: int
+    norm: Literal["layer", "batch", "none"] = "layer"
+    kernel_init: Any = None
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, video: jax.Array) -> jax.Array:
-        """Maps [B, F, H0, W0, 3] to [B, T, H, W, C]; zero-pads at the end to whole patches."""
+    def __call__(self, video: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps [B, F, H0, W0, c] to [B, T, H, W, C]; zero-pads at the end to whole patches."""
         p, q, r = self.patch_size
         ends = [-length % size for length, size in zip(video.shape[1:4], self.patch_size)]
         video = jnp.pad(video, ((0, 0), *((0, end) for end in ends), (0, 0)))
         patches = einops.rearrange(
             video, "b (t p) (h q) (w r) c -> b t h w (p q r c)", p=p, q=q, r=r
         )
-        init = _torch_conv_init(patches.shape[-1])
+        inits = [_torch_conv_init(patches.shape[-1])] * 2
+        if self.kernel_init is not None:
+            inits = [self.kernel_init, nn.initializers.zeros]
         x = nn.Dense(
-            self.embed_dim, dtype=self.dtype, kernel_init=init, bias_init=init, name="proj"
+            self.embed_dim,
+            dtype=self.dtype,
+            kernel_init=inits[0],
+            bias_init=inits[1],
+            name="proj",
         )(patches)
-        return nn.LayerNorm(LAYER_NORM_EPS, dtype=self.dtype, name="norm")(x)
+        if self.norm == "none":
+            return x
+        options = {"name": "norm", "train": train, "dtype": self.dtype}
+        return make_norm(self.norm, LAYER_NORM_EPS, **options)(x)
 
 
 class PositionEmbed(nn.Module):

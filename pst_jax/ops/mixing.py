@@ -1,4 +1,4 @@
-"""A Mixer: how frames meet in one block, as a value without parameters.
+"""A Mixer: how frames meet in one attention, as a value without parameters.
 
 Attention's linear maps act on each token alone, so a movement of tokens commutes with them; every
 method of the library is the same attention with another Mixer around it.
@@ -7,9 +7,11 @@ method of the library is the same attention with another Mixer around it.
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from pst_jax.ops import frame_groups
+from pst_jax.ops import partitions
+from pst_jax.ops.partitions import Partition
 from pst_jax.ops.temporal_channel_shift import ChannelShift, channel_shift
 from pst_jax.ops.temporal_patch_shift import Tile, frame_offsets, permute, source_frames
 from pst_jax.ops.windows import Windows, merge, partition
@@ -24,66 +26,129 @@ class Mixer:
         shift_back: whether the patch shift is undone on the attention's output.
         shift_bias: whether the relative position bias sees shifted tokens where they came from.
         before: a channel shift of the attention's input, after the patch shift (if there are both)
-            and never undone; None: no channel shift.
-        frames: neighbouring frames that attend together (the window's depth).
+            and never undone (TSM); None: no channel shift.
+        after: a channel shift of the attention's output, ahead of its projection (LAPS).
+        stream: a channel shift of the residual stream, ahead of the attention and of the MLP
+            (TokShift).
+        partition: which tokens attend together.
     """
 
     pattern: Tile | None = None
     shift_back: bool = True
     shift_bias: bool = True
     before: ChannelShift | None = None
-    frames: int = 1
+    after: ChannelShift | None = None
+    stream: ChannelShift | None = None
+    partition: Partition = Partition()
 
 
 def move_in(x: jax.Array, mixer: Mixer, windows: Windows, num_heads: int) -> jax.Array:
     """Moves the tokens of frames to where they attend.
 
     Args:
-        x: [B, T, H, W, C], normalised tokens, the grid padded to whole windows.
+        x: [B, T, N, C], normalised tokens, the clip padded to whole windows.
         mixer: what to move.
-        windows: how a frame is cut.
+        windows: how the clip is cut.
         num_heads: the heads of the attention that follows.
 
     Returns:
-        [B, T / frames, windows, frames * N, C], N tokens per window.
+        [B, G, W, M, C], M tokens in each group; see `partitions.group`.
     """
+    is_rolled_in_time = windows.shift[0] > 0
+    if mixer.before is not None and is_rolled_in_time:  # neighbours in the clip, not in the roll
+        x = shift_channels(x, mixer.before, num_heads)
     if _is_plain(mixer.pattern, windows):
-        x = partition(x, windows.window)
+        x = partition(x, windows)
     else:
-        index = _sources(mixer.pattern, windows, x.shape[1])
+        index = _sources(mixer.pattern, windows)
         b, c = x.shape[0], x.shape[-1]
         x = permute(x.reshape(b, index.size, c), index.reshape(-1)).reshape(b, *index.shape, c)
     # In windows, where it melts into the product with qkv: 0.6 % of a training step's bytes.
-    if mixer.before is not None:
-        shift = mixer.before
-        periods = num_heads if shift.periods is None else shift.periods
-        x = channel_shift(x, shift.fold_div, periods, edge=shift.edge, first=shift.first)
-    return frame_groups.group(x, mixer.frames)
+    if mixer.before is not None and not is_rolled_in_time:
+        x = shift_channels(x, mixer.before, num_heads)
+    return partitions.group(x, mixer.partition, windows.window[1:])
 
 
 def move_out(x: jax.Array, mixer: Mixer, windows: Windows) -> jax.Array:
-    """Moves attention's output [B, T / frames, windows, frames * N, C] to frames again.
+    """Moves attention's output [B, G, W, M, C] to frames again.
 
     Returns:
-        [B, T, H, W, C]; without `shift_back`, patches stay in the frame where they attended.
+        [B, T, N, C]; without `shift_back`, patches stay in the frame where they attended.
     """
-    x = frame_groups.ungroup(x, mixer.frames)
+    inside = (windows.grid[0], windows.num_windows, len(windows.places))
+    x = partitions.ungroup(x, mixer.partition, windows.window[1:], inside)
     pattern = mixer.pattern if mixer.shift_back else None
     if _is_plain(pattern, windows):
-        return merge(x, windows.window, windows.grid)
-    index = _sources(pattern, windows, x.shape[1])
+        return merge(x, windows)
+    index = _sources(pattern, windows)
     b, t, *_, c = x.shape
-    return permute(x.reshape(b, index.size, c), np.argsort(index, axis=None)).reshape(
-        b, t, *windows.grid, c
-    )
+    x = permute(x.reshape(b, index.size, c), np.argsort(index, axis=None))
+    return x.reshape(b, t, windows.frame_tokens, c)
+
+
+def shift_channels(
+    x: jax.Array, shift: ChannelShift, num_heads: int, num_extra: int = 0
+) -> jax.Array:
+    """Applies a channel shift to tokens x [B, T, ..., N, C], of which the first are extra ones."""
+    periods = num_heads if shift.periods is None else shift.periods
+    if shift.tokens == "class" and num_extra:
+        first, rest = jnp.split(x, [num_extra], axis=-2)
+        first = shift_channels(first, dataclasses.replace(shift, tokens="all"), num_heads)
+        return jnp.concatenate([first, rest], axis=-2)
+    return channel_shift(x, shift.fold_div, periods, edge=shift.edge, first=shift.first)
+
+
+def positions(mixer: Mixer, windows: Windows) -> np.ndarray:
+    """Returns where the bias sees each token that attends, grouped as the tokens are.
+
+    Returns:
+        int64 [G, W, M, 3]: frame, and row and column in the window. G and W are 1 where all groups
+        agree.
+    """
+    pattern = mixer.pattern if mixer.shift_bias else None
+    times = source_frames(_offsets(pattern, windows), windows.grid[0])  # [T, n]
+    places = np.broadcast_to(windows.places, (*times.shape, 2))
+    found = np.concatenate([times[..., None], places], axis=-1)[:, None]  # [T, 1, n, 3]
+    found = np.repeat(found, windows.num_windows, axis=1)
+    return _group(found, mixer, windows)
+
+
+def hidden(mixer: Mixer, windows: Windows) -> np.ndarray | None:
+    """Tells which tokens of a group the cyclic shift brought together from opposite sides.
+
+    Returns:
+        bool [G, W, M, M], true where the query must not see the key; G and W are 1 where all
+        groups agree; None without a shift.
+    """
+    if windows.shift == (0, 0, 0):
+        return None
+    regions = windows.regions
+    if mixer.pattern is not None and windows.shift[0]:
+        frames = source_frames(_offsets(mixer.pattern, windows), windows.grid[0])
+        regions = np.take_along_axis(regions, frames[:, None], axis=0)
+    regions = _group(regions[..., None], mixer, windows)[..., 0]
+    return regions[..., :, None] != regions[..., None, :]
+
+
+def _group(values: np.ndarray, mixer: Mixer, windows: Windows) -> np.ndarray:
+    """Groups values [T, W, n, C] of tokens."""
+    return shared(partitions.group(values[None], mixer.partition, windows.window[1:])[0])
+
+
+def shared(groups: np.ndarray) -> np.ndarray:
+    """Keeps one of the groups [G, W, ...] along each of the two axes where all agree."""
+    for axis in (0, 1):
+        first = groups.take([0], axis)
+        groups = first if (groups == first).all() else groups
+    return groups
 
 
 def _is_plain(pattern: Tile | None, windows: Windows) -> bool:
-    return pattern is None and windows.shift == (0, 0)
+    return pattern is None and windows.shift == (0, 0, 0)
 
 
-def _sources(pattern: Tile | None, windows: Windows, num_frames: int) -> np.ndarray:
-    """Returns int64 [T, windows, N]: which token of the clip comes to each place.
+def _sources(pattern: Tile | None, windows: Windows) -> np.ndarray:
+    """Returns int64 [T, windows, n]: which token of the clip comes to each place.
 
     Cyclic shift, partition and patch shift are one permutation, and so one pass over the tokens.
     XLA's GB accessed by PST-T, 32 x 224 x 224, on CPU, forward and training step, and over those
@@ -97,16 +162,12 @@ def _sources(pattern: Tile | None, windows: Windows, num_frames: int) -> np.ndar
 
     (`python -m pst_jax.evaluation.benchmark pst_tiny --mode train`, the others put in its place.)
     """
-    order = windows.order
-    frames = source_frames(_offsets(pattern, windows.window), num_frames)  # [T, N]
-    return frames[:, None] * order.size + order
+    frames = source_frames(_offsets(pattern, windows), windows.grid[0])  # [T, n]
+    return np.take_along_axis(windows.order, frames[:, None], axis=0)
 
 
-def token_times(mixer: Mixer, num_frames: int, window: tuple[int, int]) -> np.ndarray:
-    """Returns int64 [T, N]: the frame in which the bias sees each token of each frame."""
-    return source_frames(_offsets(mixer.pattern if mixer.shift_bias else None, window), num_frames)
-
-
-def _offsets(pattern: Tile | None, window: tuple[int, int]) -> np.ndarray:
-    """Returns int64 [N]: the frame offset of each place of a window (h, w)."""
-    return frame_offsets(((0,),) if pattern is None else pattern, *window).reshape(-1)
+def _offsets(pattern: Tile | None, windows: Windows) -> np.ndarray:
+    """Returns int64 [n]: the frame offset of each place of a window; extra tokens stay."""
+    tile = ((0,),) if pattern is None else pattern
+    offsets = frame_offsets(tile, *windows.window[1:]).reshape(-1)
+    return np.concatenate([np.zeros(windows.num_extra, np.int64), offsets])

@@ -20,12 +20,14 @@ class ChannelShift:
         periods: how often the pattern repeats along the channels; None: once per head.
         edge: what the frame at the clip's end keeps: its own value, or zero.
         first: the frame that the first fold is taken from; the second fold goes the other way.
+        tokens: which tokens of a frame move: "all", or its "class" token (all, where it has none).
     """
 
     fold_div: int = 8
     periods: int | None = None
     edge: Literal["keep", "zero"] = "keep"
     first: Literal["previous", "next"] = "previous"
+    tokens: Literal["all", "class"] = "all"
 
 
 def _from_frame(x: jax.Array, which: str, edge: str) -> jax.Array:

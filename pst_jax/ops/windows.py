@@ -1,4 +1,4 @@
-"""Windows of a frame: padding, cyclic shift, partition and merge, and who may see whom."""
+"""Windows of a clip: padding, cyclic shift, partition and merge, and who may see whom."""
 
 import dataclasses
 
@@ -7,41 +7,66 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Pair = tuple[int, int]
+Triple = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """How the tokens of a frame are cut in windows.
+    """How the tokens of a clip are cut in windows.
 
     Attributes:
-        grid: (H, W) of the frame, padded to whole windows.
-        window: (h, w) of a window.
-        shift: by how many tokens the frame is rolled up and left, cyclically, before it is cut.
+        grid: (T, H, W) of the clip's tokens, padded to whole windows.
+        window: (t, h, w) of a window. A stack of windows, one from each frame, is what a mixer
+            moves tokens in; t bounds what a mixer that attends over neighbouring frames joins.
+        shift: by how many tokens the clip is rolled back, up and left, cyclically, before it is
+            cut.
+        num_extra: tokens of each frame that have no place in its grid (a class token), ahead of
+            the others. One window must then span the frame.
     """
 
-    grid: Pair
-    window: Pair
-    shift: Pair = (0, 0)
+    grid: Triple
+    window: Triple
+    shift: Triple = (0, 0, 0)
+    num_extra: int = 0
+
+    @property
+    def num_windows(self) -> int:
+        """Windows in a frame."""
+        return (self.grid[1] // self.window[1]) * (self.grid[2] // self.window[2])
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens of a frame."""
+        return self.num_extra + self.grid[1] * self.grid[2]
 
     @property
     def order(self) -> np.ndarray:
-        """int64 [windows, h * w]: which of the frame's tokens, row-major, is at each place."""
-        tokens = np.arange(self.grid[0] * self.grid[1]).reshape(self.grid)
-        return self._cut(np.roll(tokens, (-self.shift[0], -self.shift[1]), axis=(0, 1)))
+        """int64 [T, windows, n]: which of the clip's tokens is at each place of each window.
+
+        A clip's tokens count frame by frame, in a frame extra tokens and then rows; so do the
+        n = num_extra + h * w places of a window.
+        """
+        tokens = np.arange(self.grid[0] * self.frame_tokens).reshape(self.grid[0], -1)
+        extra, tokens = np.split(tokens, [self.num_extra], axis=1)
+        rolled = np.roll(tokens.reshape(self.grid), [-s for s in self.shift], axis=(0, 1, 2))
+        return self._behind(extra, rolled)
 
     @property
-    def hidden(self) -> np.ndarray | None:
-        """Tells which tokens of a window came from opposite sides of the frame.
+    def places(self) -> np.ndarray:
+        """int64 [n, 2]: the (row, column) in its window of each place; extra ones are at 0."""
+        places = np.stack(np.mgrid[: self.window[1], : self.window[2]], axis=-1).reshape(-1, 2)
+        return np.concatenate([np.zeros((self.num_extra, 2), np.int64), places])
 
-        Returns:
-            bool [windows, h * w, h * w], true where the query and the key are of different
-            regions and must not see each other; None without a shift.
+    @property
+    def regions(self) -> np.ndarray:
+        """int64 [T, windows, n]: numbers the parts that the cyclic shift brought together.
 
-        Source: Swin (ICCV 2021), Section 3.2, "Efficient batch computation".
+        Tokens of different regions came from opposite sides of the clip and must not see each
+        other.
+
+        Source: Swin (ICCV 2021), Section 3.2, "Efficient batch computation"; Video-Swin (CVPR
+        2022) in three axes.
         """
-        if self.shift == (0, 0):
-            return None
         # After the roll an axis reads: whole windows | rest of the last | what wrapped around.
         bands = [
             np.searchsorted([length - size, length - step], np.arange(length), side="right")
@@ -49,50 +74,71 @@ class Windows:
             else np.zeros(length, np.int64)
             for length, size, step in zip(self.grid, self.window, self.shift)
         ]
-        regions = self._cut(bands[0][:, None] * 3 + bands[1][None, :])
-        return regions[:, :, None] != regions[:, None, :]
+        regions = bands[0][:, None, None] * 9 + bands[1][:, None] * 3 + bands[2]
+        return self._behind(np.zeros((self.grid[0], self.num_extra), np.int64), regions)
 
-    def _cut(self, frame: np.ndarray) -> np.ndarray:
-        h, w = self.window
-        return einops.rearrange(frame, "(i h) (j w) -> (i j) (h w)", h=h, w=w)
+    def _behind(self, extra: np.ndarray, clip: np.ndarray) -> np.ndarray:
+        """Cuts a clip [T, H, W] in windows, behind what there is for extra tokens [T, extra]."""
+        _, h, w = self.window
+        cut = einops.rearrange(clip, "t (i h) (j w) -> t (i j) (h w)", h=h, w=w)
+        return np.concatenate([np.repeat(extra[:, None], cut.shape[1], axis=1), cut], axis=-1)
 
 
-def fit(frame: Pair, window: Pair, is_shifted: bool) -> Windows:
-    """Fits windows to a frame: shrinks them to it, and pads it to whole ones.
+def fit(
+    clip: Triple, window: Triple, is_shifted: tuple[bool, bool, bool], num_extra: int = 0
+) -> Windows:
+    """Fits windows to a clip: shrinks them to it, and pads it to whole ones.
 
     Args:
-        frame: (H, W) of the token grid.
-        window: (h, w) as configured.
-        is_shifted: whether to roll by half a window, on an axis that one window does not span.
+        clip: (T, H, W) of the tokens.
+        window: (t, h, w) as configured.
+        is_shifted: by axis, whether to roll by half a window where one does not span the axis.
+        num_extra: see `Windows`.
 
     Source: the released Swin rule ("get_window_size").
     """
-    used = tuple(min(size, length) for size, length in zip(window, frame))
-    grid = tuple(-(-length // size) * size for length, size in zip(frame, used))
-    spans = [size >= length for size, length in zip(window, frame)]
-    shift = tuple(size // 2 if is_shifted and not s else 0 for size, s in zip(window, spans))
-    return Windows(grid, used, shift)
+    used = tuple(min(size, length) for size, length in zip(window, clip))
+    grid = tuple(-(-length // size) * size for length, size in zip(clip, used))
+    shift = tuple(
+        size // 2 if rolls and size < length else 0
+        for size, length, rolls in zip(window, clip, is_shifted)
+    )
+    return Windows(grid, used, shift, num_extra)
 
 
-def pad_grid(x: jax.Array, grid: Pair) -> jax.Array:
-    """Pads x [B, T, H, W, C] with zeros at the bottom and right to `grid` (H', W')."""
-    bottom, right = grid[0] - x.shape[2], grid[1] - x.shape[3]
-    if bottom == 0 and right == 0:
+def pad_clip(x: jax.Array, clip: Triple, grid: Triple) -> jax.Array:
+    """Pads tokens x [B, T, H * W, C] of a clip (T, H, W) with zeros at the ends to a grid."""
+    if clip == grid:
         return x
-    return jnp.pad(x, ((0, 0), (0, 0), (0, bottom), (0, right), (0, 0)))
+    x = x.reshape(x.shape[0], *clip, x.shape[-1])
+    x = jnp.pad(x, ((0, 0), *((0, new - old) for old, new in zip(clip, grid)), (0, 0)))
+    return x.reshape(x.shape[0], grid[0], -1, x.shape[-1])
 
 
-def partition(x: jax.Array, window: Pair) -> jax.Array:
-    """Cuts x [B, T, H, W, C] in windows (h, w): [B, T, H/h * W/w, h * w, C], row-major."""
-    return einops.rearrange(x, "b t (i h) (j w) c -> b t (i j) (h w) c", h=window[0], w=window[1])
+def crop_clip(x: jax.Array, clip: Triple, grid: Triple) -> jax.Array:
+    """Undoes `pad_clip`."""
+    if clip == grid:
+        return x
+    t, h, w = clip
+    x = x.reshape(x.shape[0], *grid, x.shape[-1])[:, :t, :h, :w]
+    return x.reshape(x.shape[0], t, h * w, x.shape[-1])
 
 
-def merge(x: jax.Array, window: Pair, grid: Pair) -> jax.Array:
-    """Undoes `partition` for the grid (H, W): [B, T, windows, tokens, C] -> [B, T, H, W, C]."""
+def partition(x: jax.Array, windows: Windows) -> jax.Array:
+    """Cuts tokens x [B, T, N, C] in windows, without a roll: [B, T, windows, n, C], row-major."""
+    if windows.num_windows == 1:
+        return x[:, :, None]
+    (_, rows, columns), (_, h, w) = windows.grid, windows.window
     return einops.rearrange(
-        x,
-        "b t (i j) (h w) c -> b t (i h) (j w) c",
-        i=grid[0] // window[0],
-        h=window[0],
-        w=window[1],
+        x, "b t (i h j w) c -> b t (i j) (h w) c", i=rows // h, h=h, j=columns // w, w=w
+    )
+
+
+def merge(x: jax.Array, windows: Windows) -> jax.Array:
+    """Undoes `partition`: [B, T, windows, n, C] -> [B, T, N, C]."""
+    if windows.num_windows == 1:
+        return x[:, :, 0]
+    (_, rows, columns), (_, h, w) = windows.grid, windows.window
+    return einops.rearrange(
+        x, "b t (i j) (h w) c -> b t (i h j w) c", i=rows // h, h=h, j=columns // w, w=w
     )

@@ -1,14 +1,14 @@
 import chex
 import jax
 import jax.numpy as jnp
-import jitted
 import numpy as np
 import scipy.special
 
 from pst_jax.layers.attention import Attention
-from pst_jax.layers.blocks import DropPath, Mlp, SwinBlock
+from pst_jax.layers.blocks import Block, DropPath, Mlp
 from pst_jax.layers.embed import PatchEmbed, PatchMerging
 from pst_jax.ops.mixing import Mixer
+from pst_jax.ops.partitions import Partition
 from pst_jax.ops.windows import Windows
 
 KEY = jax.random.key(0)
@@ -59,16 +59,20 @@ def test_merging_pads_odd_grids():
 
 
 def test_tokens_of_opposite_edges_do_not_see_each_other_in_shifted_windows():
-    block = SwinBlock(
-        num_heads=1, mixer=Mixer(), window=(4, 4), is_shifted=True, bias_window=(1, 4, 4)
+    block = Block(
+        num_heads=1,
+        mixers=(Mixer(),),
+        window=(4, 4),
+        is_shifted=(False, True, True),
+        bias_window=(1, 4, 4),
     )
-    x = jax.random.normal(KEY, (1, 1, 8, 8, 8))
-    variables = jitted.init(block, x)
+    x = jax.random.normal(KEY, (1, 1, 64, 8))
+    variables = jax.jit(lambda: block.init(KEY, x, (8, 8), train=False))()
     # How the top left token depends on every other.
     sensitivity = jax.jit(
-        jax.grad(lambda x: block.apply(variables, x, train=False)[0, 0, 0, 0].sum())
+        jax.grad(lambda x: block.apply(variables, x, (8, 8), train=False)[0, 0, 0].sum())
     )(x)
-    seen = np.abs(sensitivity).sum(axis=(0, 1, 4)) > 1e-9
+    seen = np.abs(sensitivity).sum(axis=(0, 1, 3)).reshape(8, 8) > 1e-9
     expected = np.zeros((8, 8), bool)
     expected[:2, :2] = True
     np.testing.assert_array_equal(seen, expected)
@@ -77,9 +81,9 @@ def test_tokens_of_opposite_edges_do_not_see_each_other_in_shifted_windows():
 class AttentionVariants(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_attention_keeps_shape_and_is_finite(self):
-        attention = Attention(2, Mixer(frames=2), (2, 3, 3))
-        x = jax.random.normal(KEY, (2, 4, 6, 9, 8))
-        windows = Windows((6, 9), (3, 3), (1, 1))
+        attention = Attention(2, Mixer(partition=Partition(2)), (2, 3, 3))
+        x = jax.random.normal(KEY, (2, 4, 6 * 9, 8))
+        windows = Windows((4, 6, 9), (2, 3, 3), (1, 1, 1))
         variables = attention.init(KEY, x, windows)
         out = self.variant(lambda v, x: attention.apply(v, x, windows))(variables, x)
         chex.assert_shape(out, x.shape)

@@ -3,28 +3,44 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pst_jax.ops import frame_groups, mixing
+from pst_jax.ops import mixing
 from pst_jax.ops.mixing import Mixer
+from pst_jax.ops.partitions import Leap, Partition
 from pst_jax.ops.temporal_channel_shift import ChannelShift
 from pst_jax.ops.temporal_patch_shift import as_tile, patch_shift
 from pst_jax.ops.windows import Windows, partition
 
-X = jax.random.normal(jax.random.key(0), (2, 8, 14, 14, 16))
-STILL, ROLLED = (Windows((14, 14), (7, 7), shift) for shift in ((0, 0), (3, 3)))
+X = jax.random.normal(jax.random.key(0), (2, 8, 14 * 14, 16))
+STILL, ROLLED, DEEP = (
+    Windows((8, 14, 14), (depth, 7, 7), shift)
+    for depth, shift in ((1, (0, 0, 0)), (1, (0, 3, 3)), (4, (2, 3, 3)))
+)
+WHOLE = Windows((8, 14, 14), (1, 14, 14))
 
 
-@pytest.mark.parametrize("windows", [STILL, ROLLED])
-@pytest.mark.parametrize("mixer", [Mixer(), Mixer(pattern=as_tile("C")), Mixer(frames=2)])
+@pytest.mark.parametrize("windows", [STILL, ROLLED, DEEP])
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        Mixer(),
+        Mixer(pattern=as_tile("C")),
+        Mixer(partition=Partition(2)),
+        Mixer(pattern=as_tile("D"), partition=Partition(Leap(1))),
+        Mixer(partition=Partition("all", is_sparse=True)),
+        Mixer(partition=Partition(1, 1, "all")),
+    ],
+)
 def test_moving_out_undoes_moving_in(mixer, windows):
     moved = mixing.move_in(X, mixer, windows, num_heads=2)
     np.testing.assert_array_equal(mixing.move_out(moved, mixer, windows), X)
 
 
-@pytest.mark.parametrize("shift", [(0, 0), (3, 3)])
-def test_one_permutation_is_roll_partition_and_patch_shift_of_each_window(shift):
-    mixer, windows = Mixer(pattern=as_tile("C")), Windows((14, 14), (7, 7), shift)
+@pytest.mark.parametrize("windows", [STILL, ROLLED])
+def test_one_permutation_is_roll_partition_and_patch_shift_of_each_window(windows):
+    mixer = Mixer(pattern=as_tile("C"))
     moved = mixing.move_in(X, mixer, windows, num_heads=2)
-    cut = partition(jnp.roll(X, (-shift[0], -shift[1]), axis=(2, 3)), (7, 7))
+    rolled = jnp.roll(X.reshape(2, 8, 14, 14, 16), [-s for s in windows.shift[1:]], axis=(2, 3))
+    cut = partition(rolled.reshape(X.shape), windows)
     for window in range(4):
         expected = patch_shift(cut[:, :, window].reshape(2, 8, 7, 7, 16), "C")
         np.testing.assert_array_equal(moved[:, :, window].reshape(expected.shape), expected)
@@ -39,24 +55,57 @@ def test_without_shift_back_patches_stay_where_they_went(windows):
     assert (out != X).any()
 
 
-def test_a_channel_shift_is_not_undone_and_repeats_per_head():
+@pytest.mark.parametrize("windows", [ROLLED, DEEP])
+def test_a_channel_shift_takes_neighbours_of_the_clip_and_is_not_undone(windows):
     mixer = Mixer(before=ChannelShift())
-    out = mixing.move_out(mixing.move_in(X, mixer, ROLLED, num_heads=2), mixer, ROLLED)
-    changed = np.flatnonzero((out != X).any(axis=(0, 1, 2, 3)))
+    out = mixing.move_out(mixing.move_in(X, mixer, windows, num_heads=2), mixer, windows)
+    np.testing.assert_array_equal(out, mixing.shift_channels(X, mixer.before, num_heads=2))
+    changed = np.flatnonzero((out != X).any(axis=(0, 1, 2)))
     np.testing.assert_array_equal(changed, [0, 1, 8, 9])
 
 
-def test_times_follow_the_tokens():
-    mixer = Mixer(pattern=as_tile("C"))
-    frame_numbers = jnp.broadcast_to(jnp.arange(8.0)[None, :, None, None, None], (1, 8, 7, 7, 1))
-    moved = mixing.move_in(frame_numbers, mixer, Windows((7, 7), (7, 7)), num_heads=1)
-    np.testing.assert_array_equal(moved[0, :, 0, :, 0], mixing.token_times(mixer, 8, (7, 7)))
-    still = Mixer(pattern=as_tile("C"), shift_bias=False)
-    assert (mixing.token_times(still, 8, (7, 7)) == np.arange(8)[:, None]).all()
+def test_a_shift_of_the_class_token_leaves_the_others():
+    shift = ChannelShift(4, periods=1, edge="zero", first="next", tokens="class")
+    out = mixing.shift_channels(X, shift, num_heads=2, num_extra=1)
+    np.testing.assert_array_equal(out[:, :, 1:], X[:, :, 1:])
+    np.testing.assert_array_equal(out[:, :-1, 0, :4], X[:, 1:, 0, :4])
+    assert (out[:, -1, 0, :4] == 0).all() and (out[:, 0, 0, 4:8] == 0).all()
+    # Where there is no class token, all tokens move.
+    everywhere = mixing.shift_channels(X, shift, num_heads=2)
+    np.testing.assert_array_equal(everywhere[:, :-1, :, :4], X[:, 1:, :, :4])
 
 
-def test_groups_hold_neighbouring_frames_and_refuse_a_rest():
-    x = jnp.arange(4).reshape(1, 4, 1, 1, 1)
-    np.testing.assert_array_equal(frame_groups.group(x, 2)[0, :, 0, :, 0], [[0, 1], [2, 3]])
-    with pytest.raises(ValueError, match="windows of 3 frames"):
-        frame_groups.group(x, 3)
+def test_extra_tokens_are_never_moved_by_a_pattern():
+    x = jax.random.normal(jax.random.key(1), (1, 8, 1 + 9, 4))
+    windows = Windows((8, 3, 3), (1, 3, 3), num_extra=1)
+    moved = mixing.move_in(x, Mixer(pattern=as_tile("C")), windows, num_heads=1)
+    np.testing.assert_array_equal(moved[:, :, 0, 0], x[:, :, 0])
+    patches = patch_shift(x[:, :, 1:].reshape(1, 8, 3, 3, 4), "C")
+    np.testing.assert_array_equal(moved[:, :, 0, 1:], patches.reshape(1, 8, 9, 4))
+
+
+def test_positions_follow_the_tokens():
+    mixer, windows = Mixer(pattern=as_tile("C")), Windows((8, 7, 7), (1, 7, 7))
+    frame_numbers = jnp.broadcast_to(jnp.arange(8.0)[None, :, None, None], (1, 8, 49, 1))
+    moved = mixing.move_in(frame_numbers, mixer, windows, num_heads=1)
+    found = mixing.positions(mixer, windows)
+    np.testing.assert_array_equal(moved[0, ..., 0], found[..., 0])
+    np.testing.assert_array_equal(found[3, 0, 10, 1:], [1, 3])
+    still = mixing.positions(Mixer(pattern=as_tile("C"), shift_bias=False), windows)
+    assert (still[..., 0] == np.arange(8)[:, None, None]).all()
+
+
+def test_groups_that_agree_on_positions_share_them():
+    joint = Mixer(partition=Partition("all"))
+    assert mixing.positions(joint, STILL).shape == (1, 1, 8 * 49, 3)
+    over_time = Mixer(partition=Partition("all", 1, 1))
+    assert mixing.positions(over_time, STILL).shape == (1, 4 * 49, 8, 3)
+
+
+def test_hides_what_the_cyclic_shift_brought_together():
+    assert mixing.hidden(Mixer(), STILL) is None and mixing.hidden(Mixer(), WHOLE) is None
+    hidden = mixing.hidden(Mixer(), Windows((1, 4, 4), (1, 2, 2), (0, 1, 1)))[0]
+    np.testing.assert_array_equal(hidden[3], ~np.eye(4, dtype=bool))
+    assert not hidden[0].any()
+    in_time = mixing.hidden(Mixer(partition=Partition(2)), Windows((4, 1, 1), (2, 1, 1), (1, 0, 0)))
+    np.testing.assert_array_equal(in_time[:, 0, 0, 1], [False, True])
