@@ -1,36 +1,79 @@
 """Starts a model from the weights of another: a 2D image model, or a video model to fine-tune."""
 
 import pathlib
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
-from pst_jax.convert.released import (
-    Arrays,
-    bare_names,
-    expected_params,
-    released_name,
-    to_our_layout,
-)
-from pst_jax.convert.resize import inflate_patch_kernel, resize_bias_table
+from pst_jax.convert import names, resize, trees
+from pst_jax.convert.names import Arrays
+from pst_jax.convert.released import read_names
 from pst_jax.models.swin import Swin
+from pst_jax.models.video import VideoModel
+from pst_jax.models.visformer import Visformer
+from pst_jax.models.vit import ViT
+
+Shape = tuple[int, ...]
+
+
+def _inflate(kernel: np.ndarray, shape: Shape, model: Swin) -> np.ndarray:
+    return resize.inflate_patch_kernel(kernel, model.patch_size[0])
+
+
+def _resize_table(table: np.ndarray, shape: Shape, model: Swin) -> np.ndarray:
+    return resize.resize_bias_table(table, model.bias_window)
+
+
+def _resize_volume(table: np.ndarray, shape: Shape, model: Swin) -> np.ndarray:
+    return np.asarray(jax.image.resize(table, shape, "linear"))
+
+
+def _resize_tokens(table: np.ndarray, shape: Shape, model: ViT) -> np.ndarray:
+    return resize.resize_token_positions(table, shape)
+
+
+def _resize_grid(table: np.ndarray, shape: Shape, model: Visformer) -> np.ndarray:
+    return resize.resize_grid(table, shape[1:3])
+
+
+# By family: the paths of what depends on the size of the input, and how it is made to fit. All
+# else must have the model's shape.
+_ADAPTERS: dict[type[VideoModel], dict[str, Callable[..., np.ndarray]]] = {
+    Swin: {
+        r"^patch_embed/proj/kernel$": _inflate,
+        r"/relative_position_bias_table$": _resize_table,
+        r"^pos_embed/embedding$": _resize_volume,
+    },
+    ViT: {r"^pos_embed$": _resize_tokens},
+    Visformer: {r"^pos_embed[123]$": _resize_grid},
+}
+# Of an image network, what no video network has: the representation layer of ImageNet-21k, and a
+# distilled network's second token and classifier.
+_IMAGE_ONLY = re.compile(r"^(pre_logits|dist_token|head_dist)\b")
+# The attentions ahead of a block's last one, and their norms.
+_FURTHER = re.compile(r"^(.*/)(attn|norm1)_\d+/")
 
 
 def init_from_2d(
-    state_dict: Arrays, model: Swin, *, seed: int = 0, image_size: int = 224
+    state_dict: Arrays, model: VideoModel, *, seed: int = 0, image_size: int = 224
 ) -> dict[str, Any]:
-    """Starts a video model from a 2D Swin: inflated kernel and bias tables, a new head.
+    """Starts a video model from a 2D one: its weights made to fit the video, and a new head.
+
+    A Swin's patch kernel and bias tables are inflated; position embeddings are resized, and
+    repeated where frames have their own; running statistics of a Visformer are taken over. Where
+    a block has several attentions, each starts as a copy of the image network's one.
 
     Args:
-        state_dict: ImageNet Swin, released name -> array; its head and buffers are dropped.
+        state_dict: ImageNet weights, released name -> array; a ViT's may be those of the JAX ViT.
+            Head, buffers and what serves distillation alone are dropped.
         model: of `create_model`.
         seed: of the new head.
-        image_size: side of the input; matters to a model with a position embedding alone.
+        image_size: side of the input; matters to a Swin with a position embedding alone.
 
     Returns:
         Variables for `model.apply`.
@@ -39,19 +82,15 @@ def init_from_2d(
         ValueError: listing every key that does not fit.
 
     Source: Video-Swin (CVPR 2022), Section 3.3; the released PST repeats the table over all
-    2T - 1 differences of time.
+    2T - 1 differences of time. TimeSformer (ICML 2021) for the copies.
     """
-    given = {
-        name: value
-        for name, value in bare_names(state_dict).items()
-        if not name.startswith(("head.", "fc_cls."))
-    }
-    variables, _ = fit(_by_path(given, model, image_size), model, seed=seed, image_size=image_size)
-    return variables
+    given, misfits = _by_path(read_names(state_dict, model), model, image_size)
+    given = {path: value for path, value in given.items() if not path.startswith("head/")}
+    return fit(given, model, seed=seed, image_size=image_size, misfits=misfits)[0]
 
 
 def init_from_file(
-    path: str, model: Swin, *, seed: int = 0, image_size: int = 224
+    path: str, model: VideoModel, *, seed: int = 0, image_size: int = 224
 ) -> tuple[dict[str, Any], list[str]]:
     """Starts a model from a checkpoint, 2D or video, and tells what was changed to fit.
 
@@ -59,29 +98,32 @@ def init_from_file(
         path: an `.npz` of released names, or a working directory of train.py.
         model: of `create_model`.
         seed: of a new head.
-        image_size: side of the input; matters to a model with a position embedding alone.
+        image_size: side of the input; matters to a Swin with a position embedding alone.
 
     Returns:
-        Variables for `model.apply`, and a line for every parameter that is new or resized.
+        Variables for `model.apply`, and a line for every array that is new, copied, resized or
+        dropped.
 
     Raises:
         ValueError: for a file of another kind, or one that does not fit the model.
     """
     try:
-        given = _read(pathlib.Path(path), model, image_size)
-        return fit(given, model, seed=seed, image_size=image_size)
+        given, misfits = _read(pathlib.Path(path), model, image_size)
+        return fit(given, model, seed=seed, image_size=image_size, misfits=misfits)
     except ValueError as error:
         raise ValueError(f"init_from={path!r}: {error}") from None
 
 
-def _read(source: pathlib.Path, model: Swin, image_size: int) -> dict[str, np.ndarray]:
-    """Reads a checkpoint: path -> array in our layout; what is unknown keeps its name."""
+def _read(
+    source: pathlib.Path, model: VideoModel, image_size: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads a checkpoint; returns what `_by_path` does."""
     if source.is_dir():
         from pst_jax import checkpoint  # here alone, so that converting needs no orbax
 
-        params, _ = checkpoint.restore_params(source)
-        flat = traverse_util.flatten_dict(params, sep="/")
-        return {name: np.asarray(value) for name, value in flat.items()}
+        flat = trees.flatten(checkpoint.restore_variables(source)[0])
+        names.check_family(flat, model)
+        return {path: np.asarray(value) for path, value in flat.items()}, {}
     if not source.is_file():
         raise ValueError("there is no such file or directory")
     try:
@@ -98,95 +140,125 @@ def _read(source: pathlib.Path, model: Swin, image_size: int) -> dict[str, np.nd
             "torch.load(file, weights_only=True)[KEY].items()}), KEY being 'state_dict' for video "
             "and 'model' for ImageNet checkpoints"
         ) from None
-    return _by_path(bare_names(state_dict), model, image_size)
+    return _by_path(read_names(state_dict, model), model, image_size)
 
 
-def _by_path(given: Arrays, model: Swin, image_size: int) -> dict[str, np.ndarray]:
-    """Maps bare released names to our paths and layouts; what is unknown keeps its name."""
+def _by_path(
+    given: Arrays, model: VideoModel, image_size: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Maps bare released names to our paths and layouts; what is unknown keeps its name.
+
+    Returns:
+        Path -> array in our layout, and path -> why an array cannot have that layout.
+    """
     paths = {
-        released_name(path).split(".", 1)[1]: path for path in expected_params(model, image_size)
+        names.bare_name(names.released_name(path, model)): path
+        for path in trees.expected(model, image_size)
     }
     # An image model's classifier has another name, and its own class count.
     paths |= {"head.weight": "head/kernel", "head.bias": "head/bias"}
-    return {
-        paths.get(name, name): to_our_layout(paths.get(name, name), value)
-        for name, value in given.items()
-    }
+    found, misfits = {}, {}
+    for name, value in given.items():
+        path = paths.get(name)
+        if path is None:
+            found[name] = value
+            continue
+        if path == "pos_embed" and "dist_token" in given and value.ndim == 3:
+            value = value[:, np.arange(value.shape[1]) != 1]
+        try:
+            found[path] = names.to_our_layout(path, value, model)
+        except ValueError as error:
+            misfits[path] = f"misshapen: {path} is {value.shape}, {error}"
+    return found, misfits
 
 
 def fit(
-    given: Mapping[str, np.ndarray], model: Swin, *, seed: int, image_size: int
+    given: Arrays, model: VideoModel, *, seed: int, image_size: int, misfits: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Adapts parameters to a model: inflates, resizes, starts a new head; the rest is strict.
+    """Adapts weights to a model: inflates, resizes, starts a new head; the rest is strict.
 
     Args:
         given: path -> array in our layout.
         model: of `create_model`.
         seed: of what is new.
-        image_size: side of the input; matters to a model with a position embedding alone.
+        image_size: side of the input; matters to a Swin with a position embedding alone.
+        misfits: path -> why what was given for it has no such layout.
 
     Returns:
-        Variables for `model.apply`, and a line for every parameter that is new or resized.
+        Variables for `model.apply`, and a line for every array that is new, copied, resized or
+        dropped.
 
     Raises:
         ValueError: listing every key that is unknown, missing or cannot be made to fit.
     """
-    given = dict(given)
-    wanted = expected_params(model, image_size)
+    wanted = trees.expected(model, image_size)
     is_new_head = getattr(given.get("head/kernel"), "shape", None) != wanted["head/kernel"].shape
     changes, problems, flat, new = [], [], {}, []
     for path, start in wanted.items():
-        value = given.pop(path, None)
-        is_optional = path.startswith("pos_embed/") and value is None
-        if path.startswith("head/") and is_new_head or is_optional:
+        source = _source(path, given)
+        if path.startswith("head/") and is_new_head:
             new.append(path)
-            changes.append(f"new: {path} {start.shape}")
-            continue
-        if value is None:
-            problems.append(f"missing: {path} {start.shape}")
-            continue
-        try:
-            flat[path] = _fit_one(path, value, start.shape, model).astype(start.dtype)
-        except ValueError as error:
-            problems.append(f"misshapen: {path} is {value.shape}, not {start.shape}: {error}")
-            continue
-        if value.shape != start.shape:
-            changes.append(f"resized: {path} {value.shape} -> {start.shape}")
-    problems += [f"unknown: {path} {value.shape}" for path, value in given.items()]
+        elif source in given:
+            try:
+                flat[path] = _fit_one(path, given[source], start.shape, model).astype(start.dtype)
+                changes += _changes(path, start.shape, source, given[source].shape)
+            except ValueError as error:
+                shape = given[source].shape
+                problems.append(f"misshapen: {path} is {shape}, not {start.shape}: {error}")
+        elif path.startswith("pos_embed/"):  # an option of Swin
+            new.append(path)
+        else:
+            problems.append(misfits.get(path) or f"missing: {path} {start.shape}")
+    changes = [f"new: {path} {wanted[path].shape}" for path in new] + changes
+    rest = {path: f"{path} {value.shape}" for path, value in given.items() if path not in wanted}
+    changes += [f"dropped: {line}" for path, line in rest.items() if _IMAGE_ONLY.match(path)]
+    problems += [f"unknown: {line}" for path, line in rest.items() if not _IMAGE_ONLY.match(path)]
     if problems:
         raise ValueError(
             "the checkpoint does not fit the model, which must be as deep and wide, with as many "
             "heads:\n  " + "\n  ".join(problems)
         )
-    flat |= initial_params(model, new, seed, image_size)
-    return {"params": traverse_util.unflatten_dict(flat, sep="/")}, changes
+    return trees.unflatten(flat | initial_leaves(model, new, seed, image_size)), changes
 
 
-def initial_params(
-    model: Swin, paths: list[str], seed: int, image_size: int
-) -> dict[str, jax.Array]:
-    """Draws some of a model's initial parameters, by path; the others are not computed."""
-    side = image_size if model.pos_embed != "none" else 32
-    video = jnp.zeros((1, model.num_frames, side, side, 3))
+def _source(path: str, given: Arrays) -> str:
+    """Returns where a leaf starts from: itself, or the last attention for one that is lacking."""
+    further = _FURTHER.match(path)
+    if further is None or any(name.startswith(further[0]) for name in given):
+        return path
+    return _FURTHER.sub(r"\1\2/", path)
+
+
+def _changes(path: str, shape: Shape, source: str, source_shape: Shape) -> list[str]:
+    """Says how a leaf came from its source, where that is worth a line."""
+    lines = [f"copied: {source} -> {path}"] if source != path else []
+    if source_shape != shape:
+        lines.append(f"resized: {path} {source_shape} -> {shape}")
+    return lines
+
+
+def initial_leaves(
+    model: VideoModel, paths: Sequence[str], seed: int, image_size: int
+) -> Mapping[str, jax.Array]:
+    """Draws some of a model's initial variables, by path; the others are not computed."""
+    shape = trees.video_for(model, image_size).shape
 
     @jax.jit
     def init(key):
-        params = traverse_util.flatten_dict(model.init(key, video, train=False)["params"], sep="/")
-        return {path: params[path] for path in paths}
+        leaves = trees.flatten(model.init(key, jnp.zeros(shape), train=False))
+        return {path: leaves[path] for path in paths}
 
     return init(jax.random.key(seed)) if paths else {}
 
 
-def _fit_one(path: str, value: np.ndarray, shape: tuple[int, ...], model: Swin) -> np.ndarray:
+def _fit_one(path: str, value: np.ndarray, shape: Shape, model: VideoModel) -> np.ndarray:
     """Makes one array fit `shape`, if that can be."""
     if value.shape == shape:
         return value
-    if path.endswith("relative_position_bias_table") and value.shape[1:] == shape[1:]:
-        return resize_bias_table(value, model.bias_window)
-    if path == "patch_embed/proj/kernel":
-        frames = model.patch_size[0]
-        if value.shape[1:] == shape[1:] and value.shape[0] * frames == shape[0]:
-            return inflate_patch_kernel(value, frames)
-    if path == "pos_embed/embedding" and value.ndim == 4 and value.shape[-1] == shape[-1]:
-        return np.asarray(jax.image.resize(value, shape, "linear"))
+    if value.ndim == len(shape) and value.shape[-1] == shape[-1]:
+        for pattern, adapt in _ADAPTERS[names.family_of(model).network].items():
+            if re.search(pattern, path):
+                adapted = adapt(value, shape, model)
+                if adapted.shape == shape:
+                    return adapted
     raise ValueError("another architecture")

@@ -1,5 +1,7 @@
 """Tables and kernels made for one size, resized or inflated to another."""
 
+import math
+
 import numpy as np
 
 from pst_jax.ops.relative_bias import Window, table_rows
@@ -50,17 +52,51 @@ def resize_bias_table(table: np.ndarray, window: Window) -> np.ndarray:
                 f"a bias table of {rows} rows belongs neither to a square 2D window nor to a "
                 f"video window of {window[1]} x {window[2]} tokens"
             )
-        volume = _resize_space(table.reshape(side, side, heads), window)[None]
+        size = (2 * window[1] - 1, 2 * window[2] - 1)
+        image = table.astype(np.float64).reshape(1, side, side, heads)
+        volume = resize_grid(image, size).reshape(1, spatial, heads)
     volume = np.einsum("st,tnh->snh", _linear(len(volume), 2 * window[0] - 1), volume)
     return volume.reshape(-1, heads).astype(table.dtype)
 
 
-def _resize_space(image: np.ndarray, window: Window) -> np.ndarray:
-    """Resizes [S, S, heads] to [(2h - 1) * (2w - 1), heads]."""
-    down = _cubic(image.shape[0], 2 * window[1] - 1)
-    across = _cubic(image.shape[1], 2 * window[2] - 1)
-    resized = np.einsum("is,jt,sth->ijh", down, across, image.astype(np.float64))
-    return resized.reshape(-1, image.shape[-1])
+def resize_grid(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes values on a grid of places, bicubic.
+
+    Args:
+        images: float [B, h, w, C].
+        size: (rows, columns) to resize to.
+
+    Returns:
+        float [B, rows, columns, C], of the dtype of images.
+    """
+    down, across = _cubic(images.shape[1], size[0]), _cubic(images.shape[2], size[1])
+    resized = np.einsum("ih,jw,bhwc->bijc", down, across, images.astype(np.float64))
+    return resized.astype(images.dtype)
+
+
+def resize_token_positions(table: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Resizes a ViT's position embedding: the grid bicubic in space, all of it linear in time.
+
+    Args:
+        table: float [t, 1 + n, C], the class token's first; n places of a square grid; t is 1
+            where all frames share them, which are then repeated.
+        shape: (T, 1 + N, C) to resize to.
+
+    Returns:
+        float [T, 1 + N, C], of the table's dtype.
+
+    Raises:
+        ValueError: if either grid is not square.
+    """
+    sides = [math.isqrt(tokens - 1) for tokens in (table.shape[1], shape[1])]
+    for side, tokens in zip(sides, (table.shape[1], shape[1])):
+        if side < 1 or side**2 != tokens - 1:
+            raise ValueError(f"{tokens - 1} places beside the class token are no square grid")
+    grid = table[:, 1:].reshape(-1, sides[0], sides[0], shape[2])
+    grid = resize_grid(grid, (sides[1], sides[1])).reshape(-1, shape[1] - 1, shape[2])
+    frames = np.concatenate([table[:, :1], grid], axis=1)
+    resized = np.einsum("st,tnc->snc", _linear(len(table), shape[0]), frames)
+    return resized.astype(table.dtype)
 
 
 def _sample_points(num_in: int, num_out: int) -> np.ndarray:

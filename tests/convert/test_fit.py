@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import jitted
 import numpy as np
+import optax
 import pytest
 
 import pst_jax
-from pst_jax import convert
-from pst_jax.convert.released import to_our_layout
-from pst_jax.convert.resize import inflate_patch_kernel, resize_bias_table
+from pst_jax import checkpoint, convert
+from pst_jax.convert.resize import resize_token_positions
+from pst_jax.training.state import TrainState
 
-GOLDEN = golden_files.load("inflate")
 SHAPE = dict(embed_dim=24, depths=(2, 2), num_heads=(3, 6))
 KERNEL = "patch_embed/proj/kernel"
 
@@ -22,29 +22,18 @@ KERNEL = "patch_embed/proj/kernel"
 def image_state_dict(window=7):
     """A 2D Swin as an ImageNet file has it: its own head, masks and index buffers."""
     model = pst_jax.create_model("swin2d_tiny", 10, **SHAPE, window=(1, window, window))
-    variables = jitted.init(model, jnp.zeros((1, 2, 56, 56, 3)), 3)
+    video = jnp.zeros((1, 2, 56, 56, 3))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), video, train=False))
+    rng = np.random.default_rng(3)
+    draw = lambda leaf: rng.normal(leaf.ndim == 1, 0.1, leaf.shape).astype(leaf.dtype)  # noqa: E731
     given = {}
-    for name, value in convert.to_torch(variables, model).items():
+    for name, value in convert.to_torch(jax.tree.map(draw, shapes), model).items():
         name = name.removeprefix("backbone.")
         if name == "patch_embed.proj.weight":
             value = value.sum(axis=2)
-        given[name.replace("cls_head.fc_cls.", "head.")] = np.asarray(value)
+        given[name.replace("cls_head.fc_cls.", "head.")] = value
     given["layers.0.blocks.1.attn_mask"] = np.zeros((4, 49, 49), np.float32)
     return given
-
-
-@pytest.mark.parametrize("window", ["win7", "win6", "win12"])
-def test_inflation_equals_the_released_one(window):
-    flat = to_our_layout(KERNEL, GOLDEN[f"{window}/2d/patch_embed.proj.weight"])
-    expected = to_our_layout(KERNEL, GOLDEN[f"{window}/3d/patch_embed.proj.weight"])
-    np.testing.assert_array_equal(inflate_patch_kernel(flat, 2), expected)
-    name = "layers.0.blocks.1.attn.relative_position_bias_table"
-    ours = resize_bias_table(GOLDEN[f"{window}/2d/{name}"], (16, 7, 7)).reshape(31, 169, -1)
-    expected = GOLDEN[f"{window}/3d/{name}"]
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(ours, np.broadcast_to(expected, ours.shape), atol=1e-5 * scale)
-    if window == "win7":
-        np.testing.assert_array_equal(ours, np.broadcast_to(expected, ours.shape))
 
 
 def test_a_2d_checkpoint_gives_the_2d_network_and_both_kinds_of_keys_agree():
@@ -152,6 +141,154 @@ def test_weights_of_something_else_are_refused_by_file_and_key(tmp_path):
         assert line in str(caught.value)
 
 
-def test_a_table_of_no_known_window_is_refused():
-    with pytest.raises(ValueError, match="150 rows"):
-        resize_bias_table(np.zeros((150, 2)), (16, 7, 7))
+VISFORMER = golden_files.load("visformer")
+VIT = golden_files.load("vit")
+
+
+def image_weights(golden):
+    """The weights as an ImageNet file has them: bare names, and a head for other classes."""
+    given = {
+        name.removeprefix("base_model."): value
+        for name, value in golden_files.state_dict(golden).items()
+    }
+    return given | {"head.weight": np.zeros((7, 3)), "head.bias": np.zeros(7)}
+
+
+def from_npz(tmp_path, given, model):
+    np.savez(tmp_path / "weights.npz", **given)
+    return convert.init_from_file(str(tmp_path / "weights.npz"), model)
+
+
+def test_a_visformer_starts_from_an_image_network_of_another_size(tmp_path):
+    given = image_weights(VISFORMER)
+    model = golden_files.model_of("laps", VISFORMER["laps/config"], image_size=96)
+    variables, changes = from_npz(tmp_path, given, model)
+    assert changes == [
+        "new: head/bias (10,)",
+        "new: head/kernel (64, 10)",
+        "resized: pos_embed1 (1, 8, 8, 16) -> (1, 12, 12, 16)",
+        "resized: pos_embed2 (1, 4, 4, 32) -> (1, 6, 6, 32)",
+        "resized: pos_embed3 (1, 2, 2, 64) -> (1, 3, 3, 64)",
+    ]
+    for name, ours in (("running_mean", "mean"), ("running_var", "var")):
+        np.testing.assert_array_equal(
+            variables["batch_stats"]["stage3_blocks_1"]["norm2"][ours],
+            given[f"stage3.1.norm2.bn.{name}"],
+        )
+    # The middle of three bicubic samples of two is their mean.
+    position = given["pos_embed3"].transpose(0, 2, 3, 1)
+    middle = variables["params"]["pos_embed3"][0, 1, 1]
+    np.testing.assert_allclose(middle, position.mean(axis=(0, 1, 2)), atol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, convert.init_from_2d(given, model), dict(variables))
+    logits = jitted.apply(model, variables, jnp.zeros((1, 8, 96, 96, 3)))
+    assert logits.shape == (1, 10) and np.isfinite(logits).all()
+
+
+def test_missing_and_misshapen_statistics_are_listed_with_the_rest():
+    given = image_weights(VISFORMER)
+    del given["norm.bn.running_mean"]
+    given["stem.1.bn.running_var"] = np.zeros(3)
+    # As a linear layer's: as many numbers, and square, so that only its axes tell.
+    given["stage2.0.attn.proj.weight"] = np.zeros((32, 32))
+    model = golden_files.model_of("laps", VISFORMER["laps/config"])
+    with pytest.raises(ValueError) as error:
+        convert.init_from_2d(given, model)
+    lines = str(error.value).split("\n  ")[1:]
+    assert sorted(lines) == [
+        "misshapen: stage2_blocks_0/attn/proj/kernel is (32, 32), not [o, i, 1, 1]",
+        "misshapen: stem_norm/var is (3,), not (8,): another architecture",
+        "missing: norm/mean (64,)",
+    ]
+
+
+@pytest.mark.parametrize("frames", [1, 8])
+def test_a_vit_starts_from_a_distilled_image_network_of_another_size(tmp_path, frames):
+    given = image_weights(VIT)
+    position = given["pos_embed"]
+    given |= {
+        "dist_token": np.ones((1, 1, 32)),
+        "head_dist.weight": np.ones((7, 32)),
+        "head_dist.bias": np.ones(7),
+        "pre_logits.fc.weight": np.ones((32, 32)),
+        "pos_embed": np.insert(position, 1, 9.0, axis=1),
+    }
+    options = {"image_size": 48, "pos_embed": "space" if frames == 1 else "space_time"}
+    model = golden_files.model_of("tokshift", VIT["tokshift/config"], **options)
+    variables, changes = from_npz(tmp_path, given, model)
+    assert changes == [
+        "new: head/bias (10,)",
+        "new: head/kernel (32, 10)",
+        f"resized: pos_embed (1, 17, 32) -> ({frames}, 37, 32)",
+        "dropped: dist_token (1, 1, 32)",
+        "dropped: head_dist.weight (7, 32)",
+        "dropped: head_dist.bias (7,)",
+        "dropped: pre_logits.fc.weight (32, 32)",
+    ]
+    resized = variables["params"]["pos_embed"]
+    np.testing.assert_array_equal(
+        resized,
+        resize_token_positions(position, (frames, 37, 32)),  # without the second token's
+    )
+    kernel = variables["params"]["patch_embed"]["proj"]["kernel"]
+    patch = given["patch_embed.proj.weight"]
+    np.testing.assert_array_equal(kernel.reshape(8, 8, 3, 32), patch.transpose(2, 3, 1, 0))
+
+
+def test_a_vit_takes_no_patches_of_another_size():
+    given = image_weights(VIT)
+    model = golden_files.model_of("vit2d", VIT["vit2d/config"], patch_size=4)
+    with pytest.raises(ValueError, match=r"misshapen: patch_embed/proj/kernel is \(192, 32\)"):
+        convert.init_from_2d(given, model)
+
+
+@pytest.mark.parametrize(
+    ("golden", "kind", "block"),
+    [(VIT, "vit2d", "blocks_1"), (VISFORMER, "base2d", "stage3_blocks_1")],
+)
+def test_attentions_that_the_image_network_lacks_start_as_copies(tmp_path, golden, kind, block):
+    model = golden_files.model_of(kind, golden[f"{kind}/config"], mixers="divided")
+    given = image_weights(golden)
+    variables, changes = from_npz(tmp_path, given, model)
+    for tree in variables.values():
+        for name in {"attn", "norm1"} & tree[block].keys():
+            jax.tree.map(np.testing.assert_array_equal, tree[block][f"{name}_0"], tree[block][name])
+    assert f"copied: {block}/attn/qkv/kernel -> {block}/attn_0/qkv/kernel" in changes
+    if "batch_stats" in variables:
+        assert f"copied: {block}/norm1/var -> {block}/norm1_0/var" in changes
+    leaves = jax.tree.leaves(variables)
+    assert len(leaves) > len(changes) > 2 and all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_further_attentions_of_swin_start_as_copies_with_their_tables():
+    model = pst_jax.create_model("swin_tiny_divided", 10, num_frames=8, **SHAPE)
+    block = convert.init_from_2d(image_state_dict(), model)["params"]["layers_1_blocks_0"]
+    assert block["attn_0"]["relative_position_bias_table"].shape == (7 * 169, 6)
+    jax.tree.map(np.testing.assert_array_equal, block["attn_0"], block["attn"])
+
+
+def save_run(workdir, variables):
+    """Saves variables as a training run does."""
+    state = TrainState.create(variables, optax.sgd(0.1, momentum=0.9))
+    with checkpoint.open_manager(workdir) as manager:
+        checkpoint.save(manager, state, {})
+
+
+def test_a_run_with_statistics_starts_another(tmp_path):
+    model = golden_files.model_of("laps", VISFORMER["laps/config"])
+    variables = convert.from_torch(golden_files.state_dict(VISFORMER), model)
+    save_run(tmp_path, variables)
+    other = golden_files.model_of("base2d", VISFORMER["base2d/config"])
+    started, changes = convert.init_from_file(str(tmp_path), other)
+    assert changes == []
+    jax.tree.map(np.testing.assert_array_equal, started, variables)
+    with pytest.raises(ValueError, match="weights of a Visformer, and the model is a Swin"):
+        convert.init_from_file(str(tmp_path), golden_files.model())
+
+
+def test_a_run_with_a_hole_in_a_further_attention_is_not_patched_up(tmp_path):
+    model = golden_files.model_of("vit2d", VIT["vit2d/config"], mixers="divided")
+    variables = convert.init_from_2d(image_weights(VIT), model)
+    del variables["params"]["blocks_2"]["attn_0"]["proj"]["bias"]
+    save_run(tmp_path, variables)
+    with pytest.raises(ValueError, match=r"missing: blocks_2/attn_0/proj/bias \(32,\)"):
+        convert.init_from_file(str(tmp_path), model)

@@ -1,7 +1,6 @@
 import golden_files
 import jax
 import jax.numpy as jnp
-import jitted
 import numpy as np
 import pytest
 
@@ -12,25 +11,109 @@ GOLDEN = golden_files.load("pst_56")
 RELEASED = golden_files.state_dict(GOLDEN)
 
 
-def test_round_trip_is_bit_exact_and_carries_the_index_buffers():
+@pytest.mark.parametrize(
+    "name", ["pst_56", "swin2d_56", "videoswin_56", "videoswin_w277", "laps", "vit_laps"]
+)
+def test_round_trip_is_bit_exact(name):
+    golden = golden_files.load_model_file(name)
+    released = golden_files.state_dict(golden)
+    model = golden_files.model_of(golden_files.MODELS[name][0], golden["config"])
+    variables = convert.from_torch(released, model)
+    back = convert.to_torch(variables, model)
+    for key, value in released.items():
+        assert back[key].dtype == value.dtype and back[key].shape == value.shape
+        np.testing.assert_array_equal(back.pop(key), value)
+    assert all(".relative_position_index" in key for key in back)
+    again = convert.from_torch(convert.to_torch(variables, model), model)
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+
+def test_the_index_buffers_of_pst_are_the_released_ones():
     model = golden_files.model()
     back = convert.to_torch(convert.from_torch(RELEASED, model), model)
-    for name, value in RELEASED.items():
-        assert back[name].dtype == value.dtype
-        np.testing.assert_array_equal(back.pop(name), value)
-    assert len(back) == 2 * 4  # two buffers for each of four blocks
-    for name, value in back.items():
+    buffers = {name: value for name, value in back.items() if name not in RELEASED}
+    assert len(buffers) == 2 * 4  # two for each of four blocks
+    for name, value in buffers.items():
         kind = "unshifted" if name.endswith("_old") else "shifted"
         assert value.dtype == np.int64
         np.testing.assert_array_equal(value, GOLDEN[f"idx/{kind}"])
 
 
+@pytest.mark.parametrize("depth", [2, 8])
+def test_the_index_buffer_of_video_swin_covers_its_window(depth):
+    shape = dict(embed_dim=24, depths=(2,), num_heads=(3,), window=(depth, 7, 7))
+    model = pst_jax.create_model("videoswin_tiny", 5, **shape)
+    released = convert.to_torch(abstract(model, 32), model)
+    difference = np.arange(depth)[:, None] - np.arange(depth) + depth - 1
+    side = np.arange(7)[:, None] - np.arange(7) + 6
+    expected = (
+        169 * difference[:, None, None, :, None, None]
+        + 13 * side[None, :, None, None, :, None]
+        + side[None, None, :, None, None, :]
+    ).reshape(depth * 49, depth * 49)
+    for block in (0, 1):
+        index = released[f"backbone.layers.0.blocks.{block}.attn.relative_position_index"]
+        assert index.dtype == np.int64
+        np.testing.assert_array_equal(index, expected)
+
+
+def abstract(model, size_px):
+    """Zeros in the shapes of a model's variables."""
+    video = jnp.zeros((1, model.num_frames, size_px, size_px, 3))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), video, train=False))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
+
+
+# Of the released modules: names in all, elements that are trained, and some shapes.
+PUBLISHED = {
+    "laps": (
+        205,
+        39_758_192,
+        {
+            "base_model.stem.0.weight": (32, 3, 7, 7),
+            "base_model.pos_embed1": (1, 192, 28, 28),
+            "base_model.patch_embed2.proj.weight": (384, 192, 2, 2),
+            "base_model.patch_embed2.norm.bn.running_var": (384,),
+            "base_model.patch_embed2.norm.bn.num_batches_tracked": (),
+            "base_model.stage1.6.mlp.conv2.weight": (384, 48, 3, 3),
+            "base_model.stage2.3.attn.qkv.weight": (1152, 384, 1, 1),
+            "base_model.stage3.0.mlp.conv3.weight": (768, 3072, 1, 1),
+            "base_model.norm.bn.bias": (768,),
+            "base_model.head.weight": (400, 768),
+        },
+    ),
+    "tokshift_base": (
+        152,
+        86_106_256,
+        {
+            "base_model.cls_token": (1, 1, 768),
+            "base_model.pos_embed": (1, 197, 768),
+            "base_model.patch_embed.proj.weight": (768, 3, 16, 16),
+            "base_model.blocks.11.attn.qkv.weight": (2304, 768),
+            "base_model.blocks.0.mlp.fc1.weight": (3072, 768),
+            "base_model.norm.weight": (768,),
+            "base_model.head.bias": (400,),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_of_one_image_size_have_the_released_tensors(name):
+    count, trained, shapes = PUBLISHED[name]
+    model = pst_jax.create_model(name, 400)
+    variables = abstract(model, 224)
+    released = convert.to_torch(variables, model)
+    assert len(released) == count
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == trained
+    for key, shape in shapes.items():
+        assert released[key].shape == shape, key
+    convert.from_torch(released, model)
+
+
 def test_published_model_has_the_released_tensors():
     model = pst_jax.create_model("pst_tiny", 400)
-    video = jnp.zeros((1, 32, 32, 32, 3))
-    variables = jax.eval_shape(lambda: jitted.init(model, video, 0))
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
-    released = convert.to_torch(zeros, model)
+    released = convert.to_torch(abstract(model, 32), model)
     assert len(released) == 197
     buffers = [value for value in released.values() if value.dtype == np.int64]
     assert len(buffers) == 24 and sum(value.size for value in buffers) == 921_984
@@ -40,9 +123,7 @@ def test_published_model_has_the_released_tensors():
 
 def test_plain_2d_model_has_one_buffer_per_block():
     model = pst_jax.create_model("swin2d_tiny", 5, embed_dim=24, depths=(1,), num_heads=(3,))
-    video = jnp.zeros((1, 2, 32, 32, 3))
-    variables = jitted.init(model, video, 0)
-    released = convert.to_torch(variables, model)
+    released = convert.to_torch(abstract(model, 32), model)
     index = released["backbone.layers.0.blocks.0.attn.relative_position_index"]
     assert index.shape == (49, 49) and index[0, 0] == 84 and index[0, 48] == 0
 
@@ -73,7 +154,7 @@ def test_one_error_lists_everything_that_does_not_fit():
         convert.from_torch(given, golden_files.model())
     text = str(error.value)
     assert "unknown: extra.weight, (3,)" in text
-    assert "misshapen: backbone.norm.weight is (7,)" in text
+    assert "misshapen: backbone.norm.weight is (7,), where the model has (48,)" in text
     assert "missing: cls_head.fc_cls.bias" in text
     assert "misshapen: backbone.patch_embed.proj.weight is (3,)" in text
     assert text.count("\n") == 4
@@ -85,3 +166,104 @@ def test_another_class_count_is_an_error_and_not_a_new_head():
             RELEASED,
             pst_jax.create_model("pst_tiny", 11, embed_dim=24, depths=(2, 2), num_heads=(3, 6)),
         )
+
+
+VISFORMER = golden_files.load("visformer")
+VIT = golden_files.load("vit")
+
+
+def small(kind):
+    """A model of LAPS' kinds and the state dict that fits it."""
+    golden = VIT if kind in golden_files.FAMILIES["vit"] else VISFORMER
+    model = golden_files.model_of(kind, golden[f"{kind}/config"])
+    return model, golden_files.state_dict(golden)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.base_model."])
+@pytest.mark.parametrize("kind", ["laps", "tokshift"])
+def test_prefixes_and_counts_of_batches_do_not_matter(kind, prefix):
+    model, released = small(kind)
+    given = {
+        prefix + name.removeprefix("base_model."): value
+        for name, value in released.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    ours, expected = (convert.from_torch(s, model) for s in (given, released))
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_weights_of_another_family_are_told_by_name():
+    states = {"Swin": RELEASED, "ViT": small("vit2d")[1], "Visformer": small("laps")[1]}
+    models = {"Swin": golden_files.model(), "ViT": small("vit2d")[0], "Visformer": small("laps")[0]}
+    for given, state in states.items():
+        for wanted, model in models.items():
+            if given != wanted:
+                message = f"weights of a {given}, and the model is a {wanted}"
+                with pytest.raises(ValueError, match=message):
+                    convert.from_torch(state, model)
+                with pytest.raises(ValueError, match=message):
+                    convert.init_from_2d(state, model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "messages"),
+    [
+        (
+            "laps",
+            {"image_size": 96},
+            [
+                "pos_embed1 is (1, 16, 8, 8), where the model has (1, 16, 12, 12)",
+                "pos_embed3 is (1, 64, 2, 2), where the model has (1, 64, 3, 3)",
+            ],
+        ),
+        (
+            "vit2d",
+            {"image_size": 48},
+            ["pos_embed is (1, 17, 32), where the model has (1, 37, 32)"],
+        ),
+        (
+            "vit2d",
+            {"depth": 5},
+            ["missing: base_model.blocks.4.attn.qkv.weight, (96, 32)"],
+        ),
+        (
+            "laps",
+            {"embed_dim": 64},
+            ["stage2.0.attn.qkv.weight is (96, 32, 1, 1), where the model has (192, 64, 1, 1)"],
+        ),
+    ],
+)
+def test_weights_of_another_size_are_refused(kind, change, messages):
+    golden = VIT if kind == "vit2d" else VISFORMER
+    _, released = small(kind)
+    model = golden_files.model_of(kind, golden[f"{kind}/config"], **change)
+    with pytest.raises(ValueError, match="does not fit the model") as error:
+        convert.from_torch(released, model)
+    for message in messages:
+        assert message in str(error.value)
+
+
+def test_statistics_are_as_strict_as_parameters():
+    model, released = small("laps")
+    name = "base_model.stage3.1.norm2.bn.running_var"
+    with pytest.raises(ValueError, match=f"misshapen: {name} is"):
+        convert.from_torch(released | {name: np.zeros(3)}, model)
+    del released[name]
+    with pytest.raises(ValueError, match=f"missing: {name}"):
+        convert.from_torch(released, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("swin_tiny_divided", "2 attentions in a block have no released layout"),
+        ("swin_tiny_joint", "no released layout"),
+        ("pst_tiny_dagger", "no released layout"),
+    ],
+)
+def test_what_was_never_released_has_no_released_layout(name, message):
+    shape = dict(embed_dim=24, depths=(1,), num_heads=(3,), num_frames=8)
+    model = pst_jax.create_model(name, 5, **shape)
+    variables = abstract(model, 56)
+    with pytest.raises(ValueError, match=message):
+        convert.to_torch(variables, model)

@@ -2,83 +2,14 @@ import functools
 import math
 
 import chex
-import golden_files
 import jax
 import jax.numpy as jnp
 import jitted
 import numpy as np
-import optax
 import pytest
 
 import pst_jax
-from pst_jax import convert
-from pst_jax.models.swin import mean_over_frames
-
-# Golden file, the file with its input and weights, and how the model differs from the default.
-GOLDENS = {
-    "pst_56": ("pst_56", {}),
-    "pst_60x72": ("pst_60x72", {}),
-    "pst_56_diag_rpe": ("pst_56", {"bias_keys": "own"}),
-    "swin2d_56": ("swin2d_56", {"shift_stages": ()}),
-}
-
-
-def converted(name, **overrides):
-    golden = golden_files.load(name)
-    model = golden_files.model(**overrides)
-    return model, convert.from_torch(golden_files.state_dict(golden), model), golden["x"]
-
-
-@pytest.mark.parametrize("name", GOLDENS)
-def test_equals_the_released_system(name):
-    source, overrides = GOLDENS[name]
-    golden = golden_files.load(name)
-    model, variables, x = converted(source, **overrides)
-    logits = jitted.apply(model, variables, x)
-    features = jitted.apply(model, variables, x, method=model.features)
-    expected = golden["features"].transpose(0, 2, 3, 4, 1)
-    error = np.abs(features - expected).max() / np.abs(expected).max()
-    print(f"{name}: logits {np.abs(logits - golden['logits']).max():.1e}, features {error:.1e}")
-    assert logits.dtype == jnp.float32
-    np.testing.assert_allclose(logits, golden["logits"], atol=1e-4, rtol=0)
-    assert error < 1e-5
-
-
-def test_gradients_equal_the_released_systems():
-    golden = golden_files.load("pst_56_grad")
-    model, variables, x = converted("pst_56")
-
-    def loss_of(params):
-        logits = model.apply({"params": params}, x, train=False)
-        targets = optax.smooth_labels(jax.nn.one_hot(jnp.array([3]), 10), 0.1)
-        return optax.softmax_cross_entropy(logits, targets).mean()
-
-    loss, gradients = jax.jit(jax.value_and_grad(loss_of))(variables["params"])
-    np.testing.assert_allclose(loss, golden["loss"], rtol=1e-5)
-    ours = convert.to_torch({"params": gradients}, model)
-    expected = golden_files.state_dict(golden, "grad/")
-    largest = max(np.abs(gradient).max() for gradient in expected.values())
-    assert len(expected) == len(jax.tree.leaves(gradients))
-    for name, gradient in expected.items():
-        np.testing.assert_allclose(ours[name], gradient, atol=1e-5 * largest, rtol=0, err_msg=name)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"shift_back": False},
-        {"shift_bias": False},
-        {"alternate": False},
-        {"shift_stages": (1,)},
-        {"pattern": "B"},
-        {"bias_keys": "own"},
-    ],
-)
-def test_every_part_matters(change):
-    model, variables, x = converted("pst_56")
-    other = golden_files.model(**change)
-    apply = lambda m: jitted.apply(m, variables, x, method=m.features)  # noqa: E731
-    assert np.abs(apply(model) - apply(other)).max() > 0.1
+from pst_jax.models.video import mean_over_frames
 
 
 @pytest.mark.parametrize(
