@@ -11,6 +11,7 @@ def base() -> ConfigDict:
     config.model = ConfigDict()  # name, num_classes, and overrides of pst_jax.create_model
     config.data = data()
     config.clip = clip()
+    config.pixels = pixels()
     config.optim = optim()
     config.train = train()
     config.eval = evaluation()
@@ -48,13 +49,21 @@ def clip() -> ConfigDict:
     )
 
 
+def pixels() -> ConfigDict:
+    """Channel statistics, on 0..255, by which pixels become the network's input: ImageNet's."""
+    return ConfigDict({"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)})
+
+
 def optim() -> ConfigDict:
     """The released PST recipe: AdamW by parameter groups, cosine by the epoch."""
     return ConfigDict(
         {
+            "optimizer": "adamw",  # or "sgd"
             "learning_rate": 1e-3,
-            "schedule": "epoch_cosine",  # or "step_cosine"
+            "schedule": "epoch_cosine",  # or "step_cosine", "epoch_steps"
             "warmup_epochs": 2.5,
+            "milestones": (),  # of epoch_steps: epochs after which the rate falls
+            "decay_factor": 0.1,  # of the rate at each of them
             # (pattern of the parameter's path, factor on the rate, weight decay); the first match
             # wins. Paper/code difference: the released recipe means to spare norms the decay, but
             # its rule for the backbone is matched first, so that norms and biases do decay.
@@ -63,7 +72,8 @@ def optim() -> ConfigDict:
                 ("^head/", 1.0, 0.02),
                 ("", 0.1, 0.02),
             ),
-            "beta2": 0.999,
+            "beta2": 0.999,  # of adamw
+            "momentum": 0.9,  # of sgd
             "clip_norm": config_dict.placeholder(float),  # of the whole gradient; None: off
             "label_smoothing": 0.0,
         }
@@ -74,8 +84,10 @@ def train() -> ConfigDict:
     """How long, and how often to say so."""
     return ConfigDict(
         {
-            "batch_size": 64,  # over all devices
+            "batch_size": 64,  # of an optimizer step, over all devices
+            "accumulate": 1,  # microbatches that it is computed in, one after the other
             "num_epochs": 30.0,
+            "precise_bn_batches": 0,  # to measure BatchNorm by after each epoch; 0: off
             "log_every_steps": 20,
             "checkpoint_every_steps": 200,
             "eval_every_epochs": 5,  # 0: only at the end
@@ -93,6 +105,143 @@ def evaluation() -> ConfigDict:
             "short_side_px": 0,  # of the frames; 0: clip.short_side_px, for 3 crops clip.size_px
             "has_reversed_pairs": False,  # class 2k + 1 is class 2k played backwards
             "shuffle_frames": False,  # measure on time-shuffled frames too
+        }
+    )
+
+
+def pst_k400(
+    *, learning_rate: float = 1e-3, batch_size: int = 64, size_px: int = 224, num_frames: int = 32
+) -> ConfigDict:
+    """The released PST recipe on Kinetics-400; `model.name`, `data` and `init_from` are open.
+
+    It starts from ImageNet-1k weights of the 2D network.
+
+    Args:
+        learning_rate: peak.
+        batch_size: clips of an optimizer step; released: 8 on each of 8 GPUs.
+        size_px: of the clips.
+        num_frames: of a clip.
+    """
+    config = base()
+    config.model.update(_computing(), num_classes=400, num_frames=num_frames)
+    config.model.update(drop_path_rate=0.1, head_dropout=0.5)
+    config.clip.update(num_frames=num_frames, size_px=size_px, short_side_px=size_px * 8 // 7)
+    config.optim.learning_rate = learning_rate
+    config.train.batch_size = batch_size
+    config.eval.views = "4x3"
+    return config
+
+
+def pst_something(**options: float) -> ConfigDict:
+    """The released PST recipe on Something-Something V1 and V2, but for two augmentations.
+
+    It starts from the Kinetics-400 checkpoint. Left out, as they do not exist here: RandAugment (2
+    of 15 operations, magnitude 9, per clip) and random erasing (probability 0.25).
+
+    Args:
+        **options: of `pst_k400`.
+    """
+    config = pst_k400(**options)
+    config.model.num_classes = 174
+    config.clip.sampling = "uniform"
+    # Classes with a left or right in their name, by the order of V2: never mirrored.
+    config.clip.update(flip="skip", flip_labels=(86, 87, 93, 94, 166, 167))
+    config.optim.label_smoothing = 0.1
+    config.eval.views = "1x3"
+    return config
+
+
+def pst_diving48(**options: float) -> ConfigDict:
+    """The released PST recipe on Diving48; start and what is left out as for `pst_something`.
+
+    Args:
+        **options: of `pst_k400`.
+    """
+    config = pst_something(**options)
+    config.model.num_classes = 48
+    config.clip.update(flip="all", flip_labels=None)
+    config.optim.label_smoothing = 0.02
+    return config
+
+
+def laps(
+    *,
+    learning_rate: float = 0.2,
+    batch_size: int = 3200,
+    size_px: int = 224,
+    num_frames: int = 8,
+    stride_frames: int = 8,
+    precise_bn_batches: int = 200,
+) -> ConfigDict:
+    """The LAPS recipe on Kinetics-400; `model.name`, `data` and `init_from` are open.
+
+    Left out, as they do not exist here: brightness, saturation, gamma and hue, each changed in a
+    tenth of the clips.
+
+    Args:
+        learning_rate: of the first ten epochs.
+        batch_size: clips of an optimizer step, of 10 microbatches: 40 per GPU by LAPS at 8 x 224.
+            How many GPUs there were is not known: 8 are assumed.
+        size_px: of the clips.
+        num_frames: of a clip.
+        stride_frames: frames of the video per frame of the clip's window.
+        precise_bn_batches: 0 for models without BatchNorm.
+    """
+    config = base()
+    config.model.update(_computing(), num_classes=400, num_frames=num_frames, image_size=size_px)
+    # Released as rounded shares of 1, which are not quite those of the other models.
+    config.pixels.mean = tuple(255 * share for share in (0.486, 0.457, 0.407))
+    config.clip.update(num_frames=num_frames, size_px=size_px, stride_frames=stride_frames)
+    config.clip.update(sampling="linspace", crop="random", short_side_px=size_px)
+    config.clip.short_side_max_px = {224: 360, 384: 512}.get(size_px, size_px * 3 // 2)
+    config.optim.update(optimizer="sgd", learning_rate=learning_rate, groups=(("", 1.0, 0.0),))
+    config.optim.update(schedule="epoch_steps", milestones=(10, 15), warmup_epochs=0.0)
+    config.optim.update(clip_norm=1.0, label_smoothing=0.1)
+    config.train.update(batch_size=batch_size, accumulate=10, num_epochs=18.0)
+    config.train.precise_bn_batches = precise_bn_batches
+    config.eval.update(views="10x3", average="sum")
+    return config
+
+
+def vit(
+    *, clips_per_gpu: int, size_px: int = 224, num_frames: int = 8, stride_frames: int = 32
+) -> ConfigDict:
+    """The recipe of TokShift, and of LAPS on a ViT: as `laps`, but for rate, pixels and BatchNorm.
+
+    It starts from ImageNet-21k weights of the ViT.
+
+    Args:
+        clips_per_gpu: of each of 10 microbatches; the learning rate is a hundredth of it. 8 GPUs
+            are assumed.
+        size_px: of the clips.
+        num_frames: of a clip.
+        stride_frames: frames of the video per frame of the clip's window; LAPS: 8.
+    """
+    config = laps(
+        learning_rate=clips_per_gpu / 100,
+        batch_size=clips_per_gpu * 10 * 8,
+        size_px=size_px,
+        num_frames=num_frames,
+        stride_frames=stride_frames,
+        precise_bn_batches=0,
+    )
+    config.pixels.update(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+    return config
+
+
+def one_of(argument: str, known: tuple[str, ...]) -> str:
+    """Returns a config file's argument (after the colon), if it is one of `known`."""
+    if argument not in known:
+        raise ValueError(f"the config's argument {argument!r} is unknown: use {', '.join(known)}")
+    return argument
+
+
+def _computing() -> ConfigDict:
+    """How a model computes, for the command line to change."""
+    return ConfigDict(
+        {
+            "dtype": "float32",  # "bfloat16" on accelerators
+            "remat": False,  # recompute blocks in the backward pass, where memory is short
         }
     )
 

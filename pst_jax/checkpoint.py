@@ -1,4 +1,4 @@
-"""Checkpoints by orbax: params, the rest of the training state, and the config that made them.
+"""Checkpoints by orbax: a model's variables, the rest of the training state, and the config.
 
 A checkpoint is complete or does not exist: orbax writes to a temporary directory and renames it.
 """
@@ -16,6 +16,8 @@ from jax.sharding import Sharding
 from pst_jax.training.state import TrainState
 
 DIRECTORY = "checkpoints"
+# Of a model's variables, each an item of its own; the second only where the model has any.
+_COLLECTIONS = ("params", "batch_stats")
 
 
 def run_directory(path: pathlib.Path) -> pathlib.Path:
@@ -48,8 +50,7 @@ def open_manager(
         cleanup_tmp_directories=not is_read_only,
     )
     handlers = {
-        "params": ocp.StandardCheckpointHandler(),
-        "optimizer": ocp.StandardCheckpointHandler(),
+        **{name: ocp.StandardCheckpointHandler() for name in (*_COLLECTIONS, "optimizer")},
         "config": ocp.JsonCheckpointHandler(),
     }
     return ocp.CheckpointManager(
@@ -66,7 +67,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, An
     manager.save(
         step,
         args=ocp.args.Composite(
-            params=arrays(state.params),
+            **{name: arrays(tree) for name, tree in state.variables.items()},
             optimizer=arrays(state.opt_state),
             config=ocp.args.JsonSave(config),
         ),
@@ -88,29 +89,29 @@ def restore(manager: ocp.CheckpointManager, fresh: TrainState, sharding: Shardin
         ValueError: if the checkpoint was made by another model.
     """
     step = manager.latest_step()
-    _check_params(manager, step, fresh.params)
-    args = ocp.args.Composite(
-        params=ocp.args.StandardRestore(_abstract(fresh.params, sharding)),
-        optimizer=ocp.args.StandardRestore(_abstract(fresh.opt_state, sharding)),
-    )
+    _check_variables(manager, step, fresh.variables)
+    wanted = {**fresh.variables, "optimizer": fresh.opt_state}
     with _telling_damage(manager, step):
-        saved = manager.restore(step, args=args)
+        saved = manager.restore(step, args=_restoring(wanted, sharding))
     count = jax.device_put(jax.numpy.int32(step), sharding)
-    return TrainState(count, saved["params"], saved["optimizer"])
+    return TrainState(count, saved["params"], saved.get("batch_stats", {}), saved["optimizer"])
 
 
-def restore_params(
-    workdir: pathlib.Path, expected: Any = None, sharding: Sharding | None = None
-) -> tuple[Any, int]:
-    """Restores the parameters of a run's newest checkpoint.
+def restore_variables(
+    workdir: pathlib.Path,
+    expected: dict[str, Any] | None = None,
+    sharding: Sharding | None = None,
+) -> tuple[dict[str, Any], int]:
+    """Restores the variables of a run's newest checkpoint.
 
     Args:
         workdir: the run's directory, or its directory of checkpoints.
-        expected: tree of arrays or shapes that the checkpoint must have; None: whatever it has.
+        expected: variables (arrays or shapes) that the checkpoint must have; None: whatever it has.
         sharding: where the arrays are to live; None: on the first device.
 
     Returns:
-        The parameters and the step after which they were saved.
+        Variables for the model's `apply` ("params", and "batch_stats" of a model with BatchNorm),
+        and the step after which they were saved.
 
     Raises:
         ValueError: if there is no checkpoint, or it was made by another model.
@@ -126,13 +127,11 @@ def restore_params(
         if step is None:
             raise ValueError(f"{workdir / DIRECTORY} is empty: train there first, by train.py")
         if expected is not None:
-            _check_params(manager, step, expected)
+            _check_variables(manager, step, expected)
         with _telling_damage(manager, step):
-            saved = manager.item_metadata(step)["params"]
-            target = _abstract(saved if expected is None else expected, sharding)
-            args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
-            restored = manager.restore(step, args=args)
-    return restored["params"], step
+            wanted = _saved_variables(manager, step) if expected is None else expected
+            restored = manager.restore(step, args=_restoring(wanted, sharding))
+    return {name: restored[name] for name in wanted}, step
 
 
 @contextlib.contextmanager
@@ -148,17 +147,26 @@ def _telling_damage(manager: ocp.CheckpointManager, step: int) -> Iterator[None]
         ) from None
 
 
-def _abstract(tree: Any, sharding: Sharding | None) -> Any:
+def _restoring(wanted: dict[str, Any], sharding: Sharding | None) -> ocp.args.Composite:
+    """Asks orbax for items by name, shaped like the trees `wanted`."""
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    trees = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), wanted
     )
+    items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+    return ocp.args.Composite(**items)
 
 
-def _check_params(manager: ocp.CheckpointManager, step: int, expected: Any) -> None:
-    """Raises ValueError where the saved parameters are not those of the expected model."""
+def _saved_variables(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """Returns the shapes and dtypes of the variables that were saved."""
+    saved = manager.item_metadata(step)
+    return {name: dict(saved[name]) for name in _COLLECTIONS if name == "params" or name in saved}
+
+
+def _check_variables(manager: ocp.CheckpointManager, step: int, expected: dict[str, Any]) -> None:
+    """Raises ValueError where the saved variables are not those of the expected model."""
     with _telling_damage(manager, step):
-        saved = _shapes(manager.item_metadata(step)["params"])
+        saved = _shapes(_saved_variables(manager, step))
     wanted = _shapes(expected)
     lines = [f"missing: {path} {wanted[path]}" for path in wanted.keys() - saved.keys()]
     lines += [f"unknown: {path} {saved[path]}" for path in saved.keys() - wanted.keys()]
@@ -175,6 +183,7 @@ def _check_params(manager: ocp.CheckpointManager, step: int, expected: Any) -> N
         )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    flat = traverse_util.flatten_dict(dict(tree), sep="/")
-    return {path: tuple(leaf.shape) for path, leaf in flat.items()}
+def _shapes(variables: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Returns shapes by path; parameters, of which most speak, without their collection's name."""
+    flat = traverse_util.flatten_dict(variables, sep="/")
+    return {path.removeprefix("params/"): tuple(leaf.shape) for path, leaf in flat.items()}

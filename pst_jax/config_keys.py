@@ -1,6 +1,7 @@
 """The keys of a config: what their values must be, and comparing configs key by key."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -34,6 +35,16 @@ def _are_groups(value: Any) -> bool:
     return all(_is_number(x) and x >= 0 for g in groups for x in (g.lr_scale, g.weight_decay))
 
 
+def _are_milestones(value: Any) -> bool:
+    is_list = isinstance(value, tuple | list) and all(_is_number(x) and x > 0 for x in value)
+    return is_list and all(a < b for a, b in itertools.pairwise(value))
+
+
+def _are_channels(value: Any, is_allowed: Callable[[float], bool]) -> bool:
+    is_list = isinstance(value, tuple | list) and len(value) == 3
+    return is_list and all(_is_number(x) and is_allowed(x) for x in value)
+
+
 _TEXT = (lambda value: isinstance(value, str), "a text")
 _TRUTH = (lambda value: isinstance(value, bool), "True or False")
 _COUNT = (lambda value: _is_integer(value, 1), "an integer of at least 1")
@@ -59,20 +70,34 @@ _KEYS = {
     ),
     "clip.num_frames": _COUNT,
     "clip.size_px": _COUNT,
+    "pixels.mean": (
+        lambda value: _are_channels(value, lambda x: 0 <= x <= 255),
+        "three numbers in [0, 255], of red, green and blue",
+    ),
+    "pixels.std": (
+        lambda value: _are_channels(value, lambda x: 0 < x <= 255),
+        "three numbers in (0, 255], of red, green and blue",
+    ),
+    "optim.optimizer": (lambda value: value in ("adamw", "sgd"), "'adamw' or 'sgd'"),
     "optim.learning_rate": _ABOVE_0,
     "optim.schedule": _TEXT,
     "optim.warmup_epochs": (
         lambda value: _is_number(value) and value >= 0,
         "a number of at least 0",
     ),
+    "optim.milestones": (_are_milestones, "a tuple of ascending epochs above 0"),
+    "optim.decay_factor": _ABOVE_0,
     "optim.groups": (_are_groups, "triples (regular expression, factor, weight decay)"),
     "optim.beta2": _BELOW_1,
+    "optim.momentum": _BELOW_1,
     "optim.clip_norm": (
         lambda value: value is None or _is_number(value) and value > 0,
         "a number above 0, or None",
     ),
     "optim.label_smoothing": _BELOW_1,
     "train.batch_size": _COUNT,
+    "train.accumulate": _COUNT,
+    "train.precise_bn_batches": _COUNT_OR_0,
     "train.num_epochs": _ABOVE_0,
     "train.log_every_steps": _COUNT,
     "train.checkpoint_every_steps": _COUNT,

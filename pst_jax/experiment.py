@@ -1,11 +1,14 @@
 """From a resolved config to what it describes: the one place below the scripts that reads one."""
 
 import dataclasses
+import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 from ml_collections import ConfigDict
 
 from pst_jax import config_keys
@@ -13,6 +16,7 @@ from pst_jax.data.index import Record, fingerprint, read_class_names, read_index
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation.views import AVERAGES
 from pst_jax.models.variants import create_model, nearest
+from pst_jax.ops import normalise
 from pst_jax.training import optim
 
 
@@ -23,6 +27,7 @@ class Experiment:
     Attributes:
         model: the network.
         clip: how training takes clips.
+        normalise: pixels to the network's input, in training and evaluation alike.
         eval_short_side_px: of the frames in evaluation; 0: as `view_clip` says.
         train_records: videos to train on; none where it was built for evaluation.
         test_records: videos to evaluate on.
@@ -31,6 +36,7 @@ class Experiment:
 
     model: nn.Module
     clip: ClipSpec
+    normalise: Callable[[jax.Array], jax.Array]
     eval_short_side_px: int
     train_records: tuple[Record, ...]
     test_records: tuple[Record, ...]
@@ -93,6 +99,7 @@ def build(config: ConfigDict, is_training: bool = True) -> Experiment:
     return Experiment(
         model,
         clip,
+        build_normalise(config),
         config.eval.short_side_px,
         records.get("train", ()),
         records["test"],
@@ -103,6 +110,13 @@ def build(config: ConfigDict, is_training: bool = True) -> Experiment:
 def build_model(config: ConfigDict) -> nn.Module:
     """Makes the model of `config.model`: a name, num_classes, and overrides."""
     return create_model(**_plain(config.model))
+
+
+def build_normalise(config: ConfigDict) -> Callable[[jax.Array], jax.Array]:
+    """Makes `ops.normalise` by the channel statistics of `config.pixels`."""
+    return functools.partial(
+        normalise, mean=tuple(config.pixels.mean), std=tuple(config.pixels.std)
+    )
 
 
 def build_schedule(config: ConfigDict, num_steps: int, steps_per_epoch: int) -> optim.Schedule:
@@ -123,9 +137,29 @@ def build_schedule(config: ConfigDict, num_steps: int, steps_per_epoch: int) -> 
                 f"has {num_steps}: make the warm-up shorter"
             )
         return optim.step_cosine(section.learning_rate, num_steps, warmup)
+    if section.schedule == "epoch_steps":
+        if section.warmup_epochs:
+            raise ValueError(
+                f"config.optim.warmup_epochs={section.warmup_epochs} must be 0 for "
+                "config.optim.schedule='epoch_steps', which has no warm-up"
+            )
+        return optim.epoch_steps(
+            section.learning_rate, section.milestones, section.decay_factor, steps_per_epoch
+        )
     raise ValueError(
-        f"config.optim.schedule={section.schedule!r} must be 'epoch_cosine' or 'step_cosine'"
+        f"config.optim.schedule={section.schedule!r} must be 'epoch_cosine', 'step_cosine' or "
+        "'epoch_steps'"
     )
+
+
+def build_optimizer(config: ConfigDict, schedule: optim.Schedule, params: Any):
+    """Makes the optimizer of `config.optim`."""
+    section = config.optim
+    groups = tuple(optim.Group(*group) for group in section.groups)
+    options = {"clip_norm": section.clip_norm}
+    if section.optimizer == "sgd":
+        return optim.sgd(schedule, params, groups, momentum=section.momentum, **options)
+    return optim.adamw(schedule, params, groups, beta2=section.beta2, **options)
 
 
 def parse_views(views: str) -> tuple[int, int]:

@@ -13,26 +13,36 @@ from pst_jax.training.state import TrainState
 PST_GROUPS = tuple(optim.Group(*group) for group in common.optim().groups)
 
 
-def make_state(width=3, value=1.0):
+def make_state(width=3, value=1.0, batch_stats=None):
     params = {"head": {"kernel": jnp.full((2, width), value), "bias": jnp.zeros(width)}}
     optimizer = optim.adamw(lambda step: 1e-3, params, PST_GROUPS)
-    state = TrainState.create(params, optimizer)
+    variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+    state = TrainState.create(variables, optimizer)
     return state.replace(step=jnp.int32(7))
 
 
-def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path):
-    state = make_state(value=1 / 3)
+def statistics(width=3, value=1.0):
+    return {"bn": {"mean": jnp.full(width, value), "var": jnp.ones(width)}}
+
+
+@pytest.mark.parametrize("value", [None, 1 / 7])
+def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, value):
+    state = make_state(value=1 / 3, batch_stats=value and statistics(value=value))
+    fresh = make_state(batch_stats=value and statistics())
     with checkpoint.open_manager(tmp_path) as manager:
         checkpoint.save(manager, state, {"seed": 0})
         checkpoint.save(manager, state, {"seed": 0})  # the same step again: nothing to do
         for devices in (1, 8):
             everywhere = sharding.replicated(sharding.make_mesh(devices))
-            restored = checkpoint.restore(manager, make_state(), everywhere)
+            restored = checkpoint.restore(manager, fresh, everywhere)
             jax.tree.map(np.testing.assert_array_equal, restored, state)
             assert restored.params["head"]["bias"].sharding == everywhere
-    params, step = checkpoint.restore_params(tmp_path)
-    jax.tree.map(np.testing.assert_array_equal, params, state.params)
-    assert step == 7
+        items = {"params", "optimizer", "config"} | ({"batch_stats"} if value else set())
+        assert set(manager.item_metadata(7).keys()) == items
+    for expected in (None, fresh.variables):
+        variables, step = checkpoint.restore_variables(tmp_path, expected)
+        jax.tree.map(np.testing.assert_array_equal, variables, state.variables)
+        assert step == 7
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -50,14 +60,36 @@ def test_another_models_checkpoint_is_refused_by_name(tmp_path):
                 manager, make_state(width=4), sharding.replicated(sharding.make_mesh(1))
             )
     with pytest.raises(ValueError, match="missing: tail"):
-        checkpoint.restore_params(tmp_path, {**make_state().params, "tail": jnp.zeros(1)})
+        params = {**make_state().params, "tail": jnp.zeros(1)}
+        checkpoint.restore_variables(tmp_path, {"params": params})
 
 
-@pytest.mark.parametrize("what", ["params", "params/_METADATA", "optimizer/_METADATA"])
+def test_another_models_statistics_are_refused_by_name(tmp_path):
+    everywhere = sharding.replicated(sharding.make_mesh(1))
+    cases = (
+        (None, statistics(), r"missing: batch_stats/bn/mean \(3,\)"),
+        (statistics(), None, r"unknown: batch_stats/bn/mean \(3,\)"),
+        (statistics(), statistics(4), r"batch_stats/bn/var is \(3,\), the model has \(4,\)"),
+    )
+    for number, (saved, wanted, message) in enumerate(cases):
+        with checkpoint.open_manager(tmp_path / str(number)) as manager:
+            checkpoint.save(manager, make_state(batch_stats=saved), {})
+            with pytest.raises(ValueError, match=message):
+                checkpoint.restore(manager, make_state(batch_stats=wanted), everywhere)
+        with pytest.raises(ValueError, match=message):
+            expected = make_state(batch_stats=wanted).variables
+            checkpoint.restore_variables(tmp_path / str(number), expected)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["params", "params/_METADATA", "batch_stats/_METADATA", "optimizer/_METADATA"],
+)
 def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, what):
+    state = make_state(batch_stats=statistics())
     with checkpoint.open_manager(tmp_path) as manager:
-        checkpoint.save(manager, make_state().replace(step=jnp.int32(6)), {})
-        checkpoint.save(manager, make_state(), {})
+        checkpoint.save(manager, state.replace(step=jnp.int32(6)), {})
+        checkpoint.save(manager, state, {})
     assert checkpoint.is_saved(tmp_path)
     path = tmp_path / checkpoint.DIRECTORY / "7" / what
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -65,12 +97,12 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path, what):
     message = "checkpoints/7 cannot be restored .*: it is damaged, .*; move it away to go on"
     with checkpoint.open_manager(tmp_path) as manager:
         with pytest.raises(ValueError, match=message):
-            checkpoint.restore(manager, make_state(), everywhere)
-    if what.startswith("params"):
+            checkpoint.restore(manager, state, everywhere)
+    if not what.startswith("optimizer"):
         with pytest.raises(ValueError, match=message):
-            checkpoint.restore_params(tmp_path)
+            checkpoint.restore_variables(tmp_path)
     shutil.rmtree(tmp_path / checkpoint.DIRECTORY / "7")
-    assert checkpoint.restore_params(tmp_path)[1] == 6
+    assert checkpoint.restore_variables(tmp_path)[1] == 6
 
 
 def test_reading_leaves_a_save_in_progress_alone(tmp_path):
@@ -78,7 +110,7 @@ def test_reading_leaves_a_save_in_progress_alone(tmp_path):
         checkpoint.save(manager, make_state(), {})
         unfinished = tmp_path / checkpoint.DIRECTORY / "8.orbax-checkpoint-tmp"
         unfinished.mkdir()
-        assert checkpoint.restore_params(tmp_path)[1] == 7
+        assert checkpoint.restore_variables(tmp_path)[1] == 7
         assert unfinished.exists()
 
 
@@ -87,8 +119,8 @@ def test_a_folder_without_checkpoints_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "none", tmp_path / "file"):
         with pytest.raises(ValueError, match=f"{path} holds no checkpoints: name the workdir"):
-            checkpoint.restore_params(path)
+            checkpoint.restore_variables(path)
     (tmp_path / checkpoint.DIRECTORY).mkdir()
     with pytest.raises(ValueError, match="checkpoints is empty: train there first"):
-        checkpoint.restore_params(tmp_path)
+        checkpoint.restore_variables(tmp_path)
     assert not checkpoint.is_saved(tmp_path)

@@ -1,9 +1,10 @@
 """What a config may say, and how a mistake in one is told: before anything is computed."""
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import motion, motion_hard, videos
+from configs import common, motion, motion_hard, videos
 from pst_jax import experiment
 
 
@@ -32,6 +33,60 @@ def test_the_configs_here_have_no_mistake_but_that_the_videos_are_missing(tmp_pa
             assert built.train_records and built.test_records
 
 
+def test_recipes_lack_nothing_but_model_and_videos(tmp_path):
+    for recipe in (common.pst_k400, common.pst_something, common.pst_diving48, common.laps):
+        config = recipe(learning_rate=0.5, batch_size=80, size_px=112, num_frames=4)
+        found = (config.optim.learning_rate, config.train.batch_size, config.clip.size_px)
+        assert found == (0.5, 80, 112) and config.model.num_frames == config.clip.num_frames == 4
+        with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
+            build({"model.name": "pst_tiny", "data.root": str(tmp_path)}, config)
+
+
+def test_the_pst_recipes_differ_as_released():
+    names = ("num_classes", "sampling", "flip", "flip_labels", "label_smoothing", "views")
+    found = {}
+    for recipe in (common.pst_k400, common.pst_something, common.pst_diving48):
+        config = recipe()
+        sections = config.model, config.clip, config.optim, config.eval
+        every = {key: value for section in sections for key, value in section.items()}
+        found[recipe.__name__] = tuple(every[name] for name in names)
+        assert (config.train.num_epochs, config.train.batch_size) == (30, 64)
+        assert (config.clip.short_side_px, config.eval.average) == (256, "prob")
+    left_and_right = (86, 87, 93, 94, 166, 167)
+    assert found == {
+        "pst_k400": (400, "dense", "all", None, 0.0, "4x3"),
+        "pst_something": (174, "uniform", "skip", left_and_right, 0.1, "1x3"),
+        "pst_diving48": (48, "uniform", "all", None, 0.02, "1x3"),
+    }
+
+
+def test_the_laps_recipe_is_sgd_in_steps_of_epochs_without_decay():
+    config = common.laps()
+    schedule = experiment.build_schedule(config, num_steps=54, steps_per_epoch=3)
+    np.testing.assert_allclose(
+        [schedule(step) for step in (0, 29, 30, 45, 53)], [0.2, 0.2, 0.02, 0.002, 0.002], rtol=1e-6
+    )
+    params = {"head": np.float32([0.3, -0.4])}
+    optimizer = experiment.build_optimizer(config, schedule, params)
+    state, seen = optimizer.init(params), []
+    for _ in range(2):  # the gradient's norm is 5, and clipped to 1
+        updates, state = optimizer.update({"head": np.float32([3.0, 4.0])}, state, params)
+        seen.append(updates["head"])
+    np.testing.assert_allclose(seen, np.outer([-0.2, -0.38], [0.6, 0.8]), rtol=1e-5)
+    spans = [common.laps(size_px=size).clip.short_side_max_px for size in (224, 320, 360, 384)]
+    assert spans == [360, 480, 540, 512]
+
+
+def test_steps_of_epochs_have_no_warm_up():
+    config = common.laps()
+    config.optim.warmup_epochs = 2.5
+    with pytest.raises(ValueError, match="warmup_epochs=2.5 must be 0 .*'epoch_steps'"):
+        experiment.build_schedule(config, num_steps=54, steps_per_epoch=3)
+    config.optim.schedule = "steps"
+    with pytest.raises(ValueError, match="schedule='steps' must be .*'epoch_steps'"):
+        experiment.build_schedule(config, num_steps=54, steps_per_epoch=3)
+
+
 FEW = {
     "data.motion.train_per_class": 1,
     "data.motion.test_per_class": 1,
@@ -51,7 +106,7 @@ FEW = {
             "clip.strideframes",
             "config.clip has no key 'strideframes'; did you mean 'stride_frames'",
         ),
-        ("model.embed_dimm", "no override 'embed_dimm'; did you mean 'embed_dim'"),
+        ("model.embed_dimm", "no override 'embed_dimm'.*; did you mean 'embed_dim'"),
         ("data.motion.sizepx", "config.data.motion has no key 'sizepx'; did you mean 'size_px'"),
         ("optim.zzz", "config.optim has no key 'zzz'.* Known: beta2, clip_norm"),
     ],
@@ -73,7 +128,7 @@ def test_a_missing_key_is_named():
     [
         (
             ("train.batch_size", "train.log_every_steps", "train.checkpoint_every_steps")
-            + ("eval.batch_size", "clip.num_frames", "clip.size_px"),
+            + ("eval.batch_size", "clip.num_frames", "clip.size_px", "train.accumulate"),
             (0, -1, 2.0, "8", None, True),
             "an integer of at least 1",
         ),
@@ -82,13 +137,23 @@ def test_a_missing_key_is_named():
             (-1, 0.5, "1", 2**32),
             "an integer of at least 0",
         ),
-        (("eval.short_side_px",), (-1,), "an integer of at least 0"),
         (
-            ("train.num_epochs", "optim.learning_rate", "optim.clip_norm"),
+            ("eval.short_side_px", "train.precise_bn_batches"),
+            (-1,),
+            "an integer of at least 0",
+        ),
+        (
+            ("train.num_epochs", "optim.learning_rate", "optim.clip_norm", "optim.decay_factor"),
             (0.0, -1.0, float("nan"), float("inf"), "1"),
             "a number above 0",
         ),
-        (("optim.beta2", "optim.label_smoothing"), (-0.1, 1.0, "0"), r"a number in \[0, 1\)"),
+        (
+            ("optim.beta2", "optim.momentum", "optim.label_smoothing"),
+            (-0.1, 1.0, "0"),
+            r"a number in \[0, 1\)",
+        ),
+        (("optim.optimizer",), ("adam", "", None), "'adamw' or 'sgd'"),
+        (("optim.milestones",), (10, (10, 10), (15, 10), (0,), ("10",)), "a tuple of ascending"),
         (("optim.warmup_epochs",), (-1.0, float("nan")), "a number of at least 0"),
         (("data.max_unreadable_share",), (-0.1, 1.1, None), r"a share in \[0, 1\]"),
         (("eval.has_reversed_pairs", "eval.shuffle_frames"), (1, "no"), "True or False"),

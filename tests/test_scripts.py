@@ -84,7 +84,7 @@ def whole_state(workdir):
     with checkpoint.open_manager(workdir) as manager:
         step = manager.latest_step()
         metadata = manager.item_metadata(step)
-        params, _ = checkpoint.restore_params(workdir)
+        params = checkpoint.restore_variables(workdir)[0]["params"]
         optimizer = manager.restore(step)["optimizer"]
         assert set(metadata.keys()) == {"params", "optimizer", "config"}
     return step, params, optimizer

@@ -113,10 +113,10 @@ def compile_forward(name: str, model: nn.Module, batch: int = 1, size_px: int = 
         size_px: height and width of the clips.
     """
     mesh = sharding.make_mesh(1)
-    params = jax.device_put(_parameters(model, size_px), sharding.replicated(mesh))
+    variables = jax.device_put(_variables(model, size_px), sharding.replicated(mesh))
     video = _clips(model, batch, size_px, mesh)["video"]
-    compiled = make_predict(model, mesh).lower(params, video).compile()
-    return _program(name, compiled, lambda: jax.block_until_ready(compiled(params, video)))
+    compiled = make_predict(model, mesh).lower(variables, video).compile()
+    return _program(name, compiled, lambda: jax.block_until_ready(compiled(variables, video)))
 
 
 def compile_train(name: str, model: nn.Module, batch: int = 1, size_px: int = 224) -> Program:
@@ -125,10 +125,10 @@ def compile_train(name: str, model: nn.Module, batch: int = 1, size_px: int = 22
     Each run goes on from the state that the last one left; arguments as in `compile_forward`.
     """
     mesh = sharding.make_mesh(1)
-    params, clips = _parameters(model, size_px), _clips(model, batch, size_px, mesh)
-    optimizer = optim.adamw(lambda step: 1e-4, params, (optim.Group("", 1.0, 0.02),))
+    variables, clips = _variables(model, size_px), _clips(model, batch, size_px, mesh)
+    optimizer = optim.adamw(lambda step: 1e-4, variables["params"], (optim.Group("", 1.0, 0.02),))
     create = functools.partial(TrainState.create, optimizer=optimizer)
-    state = jax.jit(create, out_shardings=sharding.replicated(mesh))(params)
+    state = jax.jit(create, out_shardings=sharding.replicated(mesh))(variables)
     compiled = make_train_step(model, optimizer, mesh).lower(state, clips).compile()
 
     def run() -> None:
@@ -142,15 +142,15 @@ def compile_train(name: str, model: nn.Module, batch: int = 1, size_px: int = 22
 MODES = {"forward": compile_forward, "train": compile_train}
 
 
-def _parameters(model: nn.Module, size_px: int) -> Any:
-    """Draws parameters much like initial ones: to compile those takes longer than the model."""
+def _variables(model: nn.Module, size_px: int) -> dict[str, Any]:
+    """Draws variables much like initial ones: to compile those takes longer than the model."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
-        is_scale = path[-1].key == "scale"
-        return rng.normal(is_scale, 0.02, leaf.shape).astype(leaf.dtype)
+        is_about_1 = path[-1].key in ("scale", "var")
+        return rng.normal(is_about_1, 0.02, leaf.shape).astype(leaf.dtype)
 
-    return jax.tree.map_with_path(draw, cost.abstract_variables(model, size_px)["params"])
+    return jax.tree.map_with_path(draw, cost.abstract_variables(model, size_px))
 
 
 def _clips(model: nn.Module, batch: int, size_px: int, mesh: Mesh) -> dict[str, jax.Array]:

@@ -68,13 +68,19 @@ def most_different(mine: Predictions, other: Predictions) -> list[int]:
     return list(dict.fromkeys([*order[:2].tolist(), *order[-1:].tolist()]))
 
 
-def frame_predict(model: nn.Module, params: Any) -> FramePredict:
-    """Compiles the prediction of every frame of one clip, on one device."""
+def frame_predict(model: nn.Module, variables: dict[str, Any], **options: Any) -> FramePredict:
+    """Compiles the prediction of every frame of one clip, on one device.
+
+    Args:
+        model: of `create_model`.
+        variables: the model's.
+        **options: of `make_predict`: normalise.
+    """
     mesh = sharding.make_mesh(1)
-    predict = make_predict(model, mesh, "frame_logits")
+    predict = make_predict(model, mesh, "frame_logits", **options)
     # By way of the host, which holds them all, wherever they lie.
-    params = jax.device_put(jax.tree.map(np.asarray, params), sharding.replicated(mesh))
-    return lambda frames: predict(params, frames)
+    variables = jax.device_put(jax.tree.map(np.asarray, variables), sharding.replicated(mesh))
+    return lambda frames: predict(variables, frames)
 
 
 def frame_curves(

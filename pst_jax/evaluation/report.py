@@ -35,12 +35,12 @@ _ITS_OWN = "give the --config and the flags that it was trained with"
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """A trained run: where it lies, its resolved config, its model, parameters and step."""
+    """A trained run: where it lies, its resolved config, its model, variables and step."""
 
     directory: pathlib.Path
     config: dict[str, Any]
     model: nn.Module
-    params: Any
+    variables: dict[str, Any]
     step: int
 
 
@@ -80,7 +80,8 @@ def evaluate(
     run = _restore(pathlib.Path(checkpoint_dir or workdir), built.model, config.clip.size_px, mesh)
     _check_writable(workdir)
     # Shapes tell no twin from its PST, and no pattern from another.
-    _check_config(run, json.loads(config.to_json()), ("model.", "clip.", "seed"), _ITS_OWN)
+    resolved = json.loads(config.to_json())
+    _check_config(run, resolved, ("model.", "clip.", "pixels.", "seed"), _ITS_OWN)
     _check_classes(run, built.class_names)
     same = {
         "fingerprint": built.fingerprints["test"],
@@ -88,12 +89,12 @@ def evaluate(
         "average": section.average,
     }
     other = None if against is None else _read_other(pathlib.Path(against), run, same, mesh)
-    predict = make_predict(built.model, mesh)
+    predict = make_predict(built.model, mesh, normalise=built.normalise)
 
     def measure(view, **options):
         found = views.predict_all(
             predict,
-            run.params,
+            run.variables,
             built.test_records,
             built.view_clip(view[1]),
             mesh,
@@ -124,7 +125,7 @@ def evaluate(
         "unreadable": list(predictions.problems),
         "confusion": views.confusion(predictions).tolist(),
         "class_names": built.class_names,
-        **_cost(built, predict, run.params, mesh),
+        **_cost(built, predict, run.variables, mesh),
         **_settings(config, built, run, mesh),
         "against": other and other[0].directory.name,
     }
@@ -156,9 +157,9 @@ def _check_writable(workdir: pathlib.Path) -> None:
 def _restore(directory: pathlib.Path, model: nn.Module, size_px: int, mesh: Mesh) -> _Run:
     """Restores a run, named by its directory or by that of its checkpoints."""
     directory = checkpoint.run_directory(directory)
-    expected = cost.abstract_variables(model, size_px)["params"]
-    params, step = checkpoint.restore_params(directory, expected, sharding.replicated(mesh))
-    return _Run(directory, _read_json(directory / "config.json"), model, params, step)
+    expected = cost.abstract_variables(model, size_px)
+    variables, step = checkpoint.restore_variables(directory, expected, sharding.replicated(mesh))
+    return _Run(directory, _read_json(directory / "config.json"), model, variables, step)
 
 
 def _read_json(file: pathlib.Path) -> dict[str, Any]:
@@ -224,13 +225,13 @@ def _row(view: tuple[int, int], predictions: views.Predictions, figures: dict) -
     }
 
 
-def _cost(built, predict, params: Any, mesh: Mesh) -> dict[str, float]:
+def _cost(built, predict, variables: dict[str, Any], mesh: Mesh) -> dict[str, float]:
     """Counts the model, and times it while nothing else runs, with one clip per device."""
     clip = built.view_clip(num_crops=1)
     counted = cost.count(built.model, clip.size_px)
     shape = (mesh.local_mesh.size, clip.num_frames, clip.size_px, clip.size_px, 3)
     video = sharding.shard_batch({"video": np.zeros(shape, np.uint8)}, mesh)["video"]
-    seconds = benchmark.median_seconds(lambda: jax.block_until_ready(predict(params, video)))
+    seconds = benchmark.median_seconds(lambda: jax.block_until_ready(predict(variables, video)))
     return {
         "params": counted.params,
         "gflops": counted.total / 1e9,
@@ -270,12 +271,17 @@ def _write_page(workdir, report, built, run: _Run, one_view, predictions, other)
         names = [r.directory.name for r in (run, other[0])]
         if names[0] == names[1]:
             names = [str(r.directory) for r in (run, other[0])]
-        runs = [clips.frame_predict(r.model, r.params) for r in (run, other[0])]
+        runs = [_frame_predict(r) for r in (run, other[0])]
         curves = clips.frame_curves(dict(zip(names, runs)), built.test_records, rows, clip)
     metrics = run.directory / METRICS
     history = read_metrics(metrics) if metrics.is_file() else []
     with files.replacing(workdir / PAGE) as scratch:
         scratch.write_text(page.render(report, history, worst, curves), encoding="utf-8")
+
+
+def _frame_predict(run: _Run) -> clips.FramePredict:
+    normalise = experiment.build_normalise(ConfigDict(run.config))  # by its own statistics
+    return clips.frame_predict(run.model, run.variables, normalise=normalise)
 
 
 # Column, key of the report, format.

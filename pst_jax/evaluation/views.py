@@ -66,7 +66,7 @@ class ViewSums:
 
 def predict_all(
     predict: Callable[[Any, jax.Array], jax.Array],
-    params: Any,
+    variables: Any,
     records: Sequence[Record],
     clip: ClipSpec,
     mesh: Mesh,
@@ -79,7 +79,7 @@ def predict_all(
 
     Args:
         predict: of `training.step.make_predict`.
-        params: the model's.
+        variables: the model's.
         records: V videos, the same on all hosts.
         clip: how clips are taken.
         mesh: of `sharding.make_mesh`.
@@ -98,7 +98,7 @@ def predict_all(
         raise ValueError(f"average={average!r} must be one of {', '.join(AVERAGES)}")
     sums = sum_views(
         predict,
-        params,
+        variables,
         records,
         clip,
         mesh,
@@ -113,7 +113,7 @@ def predict_all(
 
 def sum_views(
     predict: Callable[[Any, jax.Array], jax.Array],
-    params: Any,
+    variables: Any,
     records: Sequence[Record],
     clip: ClipSpec,
     mesh: Mesh,
@@ -127,7 +127,7 @@ def sum_views(
 
     Args:
         predict: as for `predict_all`.
-        params: likewise.
+        variables: likewise.
         records: likewise.
         clip: likewise.
         mesh: likewise.
@@ -146,7 +146,7 @@ def sum_views(
     with contextlib.closing(batches):
         for batch in batches:
             video = sharding.shard_batch({"video": batch["video"]}, mesh)["video"]
-            logits = sharding.local_rows(predict(params, video))
+            logits = sharding.local_rows(predict(variables, video))
             scores = scipy.special.softmax(logits, axis=1) if average == "prob" else logits
             if sums.scores is None:
                 sums.scores = np.zeros((len(records), logits.shape[1]))

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import pathlib
-import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +16,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from pst_jax import checkpoint, config_keys, convert, experiment, files, sharding
+from pst_jax import checkpoint, experiment, sharding
 from pst_jax.data import loader
 from pst_jax.evaluation import views
-from pst_jax.training import metrics, optim
+from pst_jax.training import optim, precise_bn, start
+from pst_jax.training.signals import stop_signals
 from pst_jax.training.state import TrainState
 from pst_jax.training.step import make_predict, make_train_step
+from pst_jax.training.window import Window
 from pst_jax.training.writer import MetricWriter, UnreadableList
 
 DONE, PREEMPTED = 0, 75
@@ -62,16 +62,14 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     resolved |= {"fingerprints": built.fingerprints, "class_names": built.class_names}
     is_resumed = checkpoint.is_saved(workdir)
     if is_resumed:
-        _check_resumed(workdir, resolved)
-    params = _initial_params(config, built.model, is_resumed)
-    groups = tuple(optim.Group(*group) for group in config.optim.groups)
-    optimizer = optim.adamw(
-        schedule, params, groups, beta2=config.optim.beta2, clip_norm=config.optim.clip_norm
-    )
-    _claim(workdir, resolved)
+        start.check_resumed(workdir, resolved)
+    variables = start.initial_variables(config, built.model, is_resumed)
+    _check_statistics(config, variables)
+    optimizer = experiment.build_optimizer(config, schedule, variables["params"])
+    start.claim(workdir, resolved)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir))
-        state = _resume(manager, TrainState.create(params, optimizer), mesh, num_steps)
+        state = start.resume(manager, TrainState.create(variables, optimizer), mesh, num_steps)
         run = _Run(
             config=config,
             workdir=workdir,
@@ -86,12 +84,16 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
                 mesh,
                 label_smoothing=config.optim.label_smoothing,
                 seed=config.seed,
+                accumulate=config.train.accumulate,
+                normalise=built.normalise,
             ),
-            predict=make_predict(built.model, mesh),
+            predict=make_predict(built.model, mesh, normalise=built.normalise),
+            measure=precise_bn.make_measure(built.model, mesh, normalise=built.normalise),
             schedule=schedule,
             num_steps=num_steps,
+            steps_per_epoch=steps_per_epoch,
             eval_every_steps=round(config.train.eval_every_epochs * steps_per_epoch),
-            is_stopping=stack.enter_context(_stop_signals()),
+            is_stopping=stack.enter_context(stop_signals()),
         )
         return run(state)
 
@@ -109,8 +111,10 @@ class _Run:
     unreadable: UnreadableList
     train_step: Callable
     predict: Callable
+    measure: Callable
     schedule: optim.Schedule
     num_steps: int
+    steps_per_epoch: int
     eval_every_steps: int
     is_stopping: Callable[[], bool]
     newest: tuple[int, TrainState, dict[str, jax.Array]] | None = None
@@ -124,32 +128,33 @@ class _Run:
             raise
 
     def _train(self, state: TrainState) -> int:
-        config, start = self.config, int(state.step)
+        config, first = self.config, int(state.step)
         batches = loader.train_batches(
             self.built.train_records,
             self.built.clip,
             batch_size=config.train.batch_size,
             num_epochs=math.ceil(config.train.num_epochs),
             seed=config.seed,
-            start_step=start,
+            start_step=first,
             num_threads=config.data.num_threads,
             num_workers=config.data.num_workers,
         )
-        window = _Window()
-        bar = tqdm(total=self.num_steps, initial=start, unit="step", disable=None)
+        window = Window()
+        bar = tqdm(total=self.num_steps, initial=first, unit="step", disable=None)
         with bar, contextlib.closing(batches):
-            for step in range(start + 1, self.num_steps + 1):
+            for step in range(first + 1, self.num_steps + 1):
                 batch = window.wait_for(batches)
                 self._count_replaced(step, batch.pop("problem"))
                 del batch["index"]
                 state, sums = self.train_step(state, sharding.shard_batch(batch, self.mesh))
+                state = self._with_precise_statistics(step, state)
                 self.newest = step, state, sums
                 window.add(sums)
                 bar.update()
                 if step % config.train.log_every_steps == 0 or step == self.num_steps:
                     _check_finite(step, sums)
                     self._log(step, window, bar)
-                    window = _Window()
+                    window = Window()
                 is_last = step == self.num_steps
                 # Ahead of saving: what is killed in between is done again, and not left out.
                 if is_last or self.eval_every_steps and step % self.eval_every_steps == 0:
@@ -163,6 +168,31 @@ class _Run:
                     return PREEMPTED
         return DONE
 
+    def _with_precise_statistics(self, step: int, state: TrainState) -> TrainState:
+        """Measures the running statistics anew after an epoch, where the config asks for it."""
+        config = self.config
+        is_due = step == self.num_steps or step % self.steps_per_epoch == 0
+        if not (config.train.precise_bn_batches and is_due):
+            return state
+        self.newest = None  # should this fail: a saved state that lacks it would never get it
+        batches = precise_bn.stream(
+            self.built.train_records,
+            self.built.clip,
+            # What BatchNorm sees at once in training.
+            batch_size=config.train.batch_size // config.train.accumulate,
+            num_batches=config.train.precise_bn_batches,
+            seed=config.seed,
+            step=step,
+            num_threads=config.data.num_threads,
+            num_workers=config.data.num_workers,
+        )
+        rng = jax.random.fold_in(jax.random.key(config.seed), step)
+        with contextlib.closing(batches):
+            batch_stats = precise_bn.measure_all(
+                self.measure, state.variables, batches, self.mesh, rng
+            )
+        return state.replace(batch_stats=batch_stats)
+
     def _save(self) -> None:
         """Saves the state after the newest step, unless a bad gradient has spoiled it."""
         if self.newest is not None:
@@ -170,7 +200,7 @@ class _Run:
             _check_finite(step, sums)
             checkpoint.save(self.manager, state, self.config.to_dict())
 
-    def _log(self, step: int, window: "_Window", bar: tqdm) -> None:
+    def _log(self, step: int, window: Window, bar: tqdm) -> None:
         """Writes and shows what happened since the last time."""
         values = window.close() | {"learning_rate": float(self.schedule(step - 1))}
         values["num_replaced"] = self.unreadable.count
@@ -206,7 +236,7 @@ class _Run:
         """Evaluates one view of each test video, and writes the figures."""
         result = views.predict_all(
             self.predict,
-            state.params,
+            state.variables,
             self.built.test_records,
             self.built.view_clip(num_crops=1),
             self.mesh,
@@ -226,37 +256,6 @@ class _Run:
         tqdm.write(f"step {step}: {figures}")
 
 
-class _Window:
-    """Metrics and times since the last log line."""
-
-    def __init__(self):
-        self.start, self.waited, self.sums = time.perf_counter(), 0.0, []
-
-    def wait_for(self, batches) -> dict[str, Any]:
-        """Takes the next batch, and counts the time that it took to come."""
-        start = time.perf_counter()
-        batch = next(batches)
-        self.waited += time.perf_counter() - start
-        return batch
-
-    def add(self, sums: dict[str, jax.Array]) -> None:
-        """Adds a step's sums; waits for the step before, so that one is computed ahead."""
-        if self.sums:
-            jax.block_until_ready(self.sums[-1])
-        self.sums.append(sums)
-
-    def close(self) -> dict[str, float]:
-        """Returns the means over the window's clips, speed, and the share of waiting."""
-        sums = jax.device_get(self.sums)
-        seconds = time.perf_counter() - self.start
-        total = {name: float(np.sum([s[name] for s in sums])) for name in sums[0]}
-        values = metrics.means({k: total[k] for k in ("loss", "top1", "top5", "count")})
-        values["grad_norm"] = total["grad_norm"] / len(sums)
-        values["clips_per_s"] = total["count"] / seconds
-        values["data_wait_share"] = self.waited / seconds
-        return values
-
-
 def _check_sizes(config: ConfigDict, mesh: Mesh, num_videos: int, num_steps: int) -> None:
     """Raises ValueError where nothing could be trained, or batches do not divide."""
     if num_steps < 1:
@@ -270,8 +269,24 @@ def _check_sizes(config: ConfigDict, mesh: Mesh, num_videos: int, num_steps: int
                 f"config.{section}.batch_size={config[section].batch_size} must be a multiple of "
                 f"the {mesh.size} devices"
             )
+    accumulate = config.train.accumulate
+    if config.train.batch_size % (accumulate * mesh.size):
+        raise ValueError(
+            f"config.train.batch_size={config.train.batch_size} must be a multiple of config.train."
+            f"accumulate={accumulate} times the {mesh.size} devices, {accumulate * mesh.size}"
+        )
     if jax.process_count() > 1:
         raise ValueError("train.py runs on one host so far: start one process")
+
+
+def _check_statistics(config: ConfigDict, variables: dict[str, Any]) -> None:
+    """Raises ValueError where statistics are to be measured of a model that has none."""
+    count = config.train.precise_bn_batches
+    if count and not variables.get("batch_stats"):
+        raise ValueError(
+            f"config.train.precise_bn_batches={count}: {config.model.name} has no BatchNorm whose "
+            "statistics could be measured; set it to 0"
+        )
 
 
 def _check_finite(step: int, sums: dict[str, jax.Array]) -> None:
@@ -283,74 +298,3 @@ def _check_finite(step: int, sums: dict[str, jax.Array]) -> None:
                 f"{name} at step {step} is {value}: lower config.optim.learning_rate or set "
                 "config.optim.clip_norm; what was saved before is whole"
             )
-
-
-def _initial_params(config: ConfigDict, model, is_resumed: bool) -> Any:
-    """Returns the parameters to start from; those of a resumed run only give shapes."""
-    size_px = config.clip.size_px
-    if config.init_from and not is_resumed:
-        variables, changes = convert.init_from_file(
-            config.init_from, model, seed=config.seed, image_size=size_px
-        )
-        for change in changes:
-            tqdm.write(f"init_from: {change}")
-        return jax.tree.map(jax.numpy.asarray, variables["params"])
-    video = jax.numpy.zeros((1, model.num_frames, size_px, size_px, 3))
-    init = jax.jit(lambda key: model.init(key, video, train=False)["params"])
-    return init(jax.random.key(config.seed))
-
-
-def _resume(manager, fresh: TrainState, mesh, num_steps: int) -> TrainState:
-    """Restores the newest checkpoint where there is one, and says so."""
-    everywhere = sharding.replicated(mesh)
-    if manager.latest_step() is None:
-        return jax.device_put(fresh, everywhere)
-    state = checkpoint.restore(manager, fresh, everywhere)
-    done = "; nothing is left to do" if int(state.step) >= num_steps else ""
-    tqdm.write(f"continuing after step {int(state.step)} of {num_steps}{done}")
-    return state
-
-
-def _check_resumed(workdir: pathlib.Path, resolved: dict[str, Any]) -> None:
-    """Raises ValueError where the run already there has another config."""
-    file = workdir / "config.json"
-    if not file.exists():
-        return
-    try:
-        earlier = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(
-            f"{file} is damaged ({error}): restore it, or use another --workdir"
-        ) from None
-    is_checked = lambda key: not key.startswith(config_keys.FREE)  # noqa: E731
-    config_keys.check_same(earlier, resolved, str(workdir), is_checked)
-
-
-def _claim(workdir: pathlib.Path, resolved: dict[str, Any]) -> None:
-    """Writes the resolved config."""
-    file = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with files.replacing(file) as scratch:
-            scratch.write_text(json.dumps(resolved, indent=2) + "\n")
-    except OSError as error:
-        raise ValueError(f"workdir={str(workdir)!r} cannot be written: {error}") from None
-
-
-@contextlib.contextmanager
-def _stop_signals():
-    """Yields a function that tells whether SIGINT or SIGTERM came; a second SIGINT ends at once."""
-    came = []
-
-    def remember(number, frame):
-        if came and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.append(number)
-        logging.warning("signal %d: stopping after this step", number)
-
-    previous = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,9 +1,9 @@
-"""Optimizer, learning-rate schedules and parameter groups."""
+"""Optimizers, learning-rate schedules and parameter groups."""
 
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,8 @@ class Group:
         pattern: regular expression searched for in a parameter's path, such as
             "layers_0_blocks_0/attn/qkv/kernel".
         lr_scale: factor on the learning rate.
-        weight_decay: decoupled decay, times the learning rate.
+        weight_decay: of AdamW decoupled, of SGD added to the gradient ahead of momentum, as in
+            PyTorch; both times the learning rate.
     """
 
     pattern: str
@@ -91,6 +92,24 @@ def step_cosine(base_lr: float, num_steps: int, warmup_steps: int) -> Schedule:
     return optax.warmup_cosine_decay_schedule(0.0, base_lr, warmup_steps, num_steps)
 
 
+def epoch_steps(
+    base_lr: float, milestones: Sequence[float], decay_factor: float, steps_per_epoch: int
+) -> Schedule:
+    """A rate that falls by a factor at some epochs, without a warm-up (LAPS).
+
+    Args:
+        base_lr: learning rate of the first epoch.
+        milestones: epochs done, ascending; the step that follows them is the first slower one.
+        decay_factor: of the rate at each of them.
+        steps_per_epoch: steps of an epoch.
+
+    Returns:
+        step -> learning rate, float32.
+    """
+    steps = [round(epoch * steps_per_epoch) for epoch in milestones]
+    return optax.piecewise_constant_schedule(base_lr, dict.fromkeys(steps, decay_factor))
+
+
 def adamw(
     schedule: Schedule,
     params: Any,
@@ -112,12 +131,42 @@ def adamw(
         The optimizer; beta1 0.9, epsilon 1e-8.
     """
 
-    def of_group(group: Group) -> optax.GradientTransformation:
-        rate = lambda step: schedule(step) * group.lr_scale  # noqa: E731
+    def of_group(rate: Schedule, group: Group) -> optax.GradientTransformation:
         return optax.adamw(rate, b2=beta2, weight_decay=group.weight_decay)
 
+    return _by_groups(of_group, schedule, params, groups, clip_norm)
+
+
+def sgd(
+    schedule: Schedule,
+    params: Any,
+    groups: tuple[Group, ...],
+    *,
+    momentum: float = 0.9,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """SGD with momentum by parameter groups; arguments and clip as for `adamw`."""
+
+    def of_group(rate: Schedule, group: Group) -> optax.GradientTransformation:
+        decay = optax.add_decayed_weights(group.weight_decay)
+        return optax.chain(decay, optax.sgd(rate, momentum))
+
+    return _by_groups(of_group, schedule, params, groups, clip_norm)
+
+
+def _by_groups(
+    of_group: Callable[[Schedule, Group], optax.GradientTransformation],
+    schedule: Schedule,
+    params: Any,
+    groups: tuple[Group, ...],
+    clip_norm: float | None,
+) -> optax.GradientTransformation:
+    def scaled(group: Group) -> Schedule:
+        return lambda step: schedule(step) * group.lr_scale
+
     optimizer = optax.partition(
-        {i: of_group(group) for i, group in enumerate(groups)}, group_labels(params, groups)
+        {i: of_group(scaled(group), group) for i, group in enumerate(groups)},
+        group_labels(params, groups),
     )
     return (
         optimizer

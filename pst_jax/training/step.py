@@ -5,15 +5,18 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pst_jax import sharding
-from pst_jax.ops.pixels import normalise
+from pst_jax.ops import pixels
 from pst_jax.training import losses, metrics
-from pst_jax.training.state import TrainState
+from pst_jax.training.state import TrainState, join
 
 Batch = dict[str, Any]
+# Video uint8 [..., 3] to the network's input, such as `ops.normalise`.
+Normalise = Callable[[jax.Array], jax.Array]
 
 
 def make_train_step(
@@ -23,8 +26,13 @@ def make_train_step(
     *,
     label_smoothing: float = 0.0,
     seed: int = 0,
+    accumulate: int = 1,
+    normalise: Normalise = pixels.normalise,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Compiles the training step: state replicated, batch over the mesh's devices.
+
+    BatchNorm takes the statistics of the clips of all devices together, those of one microbatch at
+    a time.
 
     Args:
         model: of `create_model`.
@@ -32,29 +40,38 @@ def make_train_step(
         mesh: of `sharding.make_mesh`.
         label_smoothing: see `losses.cross_entropy`.
         seed: of drop path and dropout; with the step it determines every draw.
+        accumulate: microbatches A that a batch is computed in, one after the other; clip i is in
+            microbatch i % A. The gradient is that of the mean loss over the whole batch.
+        normalise: of the pixels; inference needs the same.
 
     Returns:
         (state, batch) -> (state, metrics). The batch holds video uint8 [B, F, H, W, 3], label
-        int32 [B] and mask bool [B]; the metrics are those of `metrics.sums` and "grad_norm". The
-        state passed in is donated.
+        int32 [B] and mask bool [B], B a multiple of devices * A; the metrics are those of
+        `metrics.sums` and "grad_norm". The state passed in is donated.
     """
 
     def train_step(state, batch):
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        def loss_of(params):
-            logits = model.apply(
-                {"params": params}, normalise(batch["video"]), train=True, rngs={"dropout": rng}
-            )
-            each = losses.cross_entropy(logits, batch["label"], label_smoothing)
-            sums = metrics.sums(logits, each, batch["label"], batch["mask"])
-            return sums["loss"] / sums["count"], sums
+        def gradients_of(batch_stats, part, rng, count=None):
+            def loss_of(params):
+                variables = join(params, batch_stats)
+                logits, updated = apply_in_training(model, variables, part, rng, normalise)
+                each = losses.cross_entropy(logits, part["label"], label_smoothing)
+                sums = metrics.sums(logits, each, part["label"], part["mask"])
+                return sums["loss"] / (sums["count"] if count is None else count), (sums, updated)
 
-        gradients, sums = jax.grad(loss_of, has_aux=True)(state.params)
+            return jax.grad(loss_of, has_aux=True)(state.params)
+
+        if accumulate == 1:
+            gradients, (sums, batch_stats) = gradients_of(state.batch_stats, batch, rng)
+        else:
+            parts = _microbatches(batch, accumulate, mesh)
+            gradients, (sums, batch_stats) = _accumulated(gradients_of, state, parts, rng)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         sums["grad_norm"] = optax.tree.norm(gradients)
-        return TrainState(state.step + 1, params, opt_state), sums
+        return TrainState(state.step + 1, params, batch_stats, opt_state), sums
 
     same = sharding.replicated(mesh)
     return jax.jit(
@@ -65,22 +82,91 @@ def make_train_step(
     )
 
 
+def apply_in_training(
+    model: nn.Module,
+    variables: dict[str, Any],
+    batch: Batch,
+    rng: jax.Array,
+    normalise: Normalise,
+) -> tuple[jax.Array, Any]:
+    """Applies a model with dropout, and with BatchNorm by the batch's own statistics.
+
+    Returns:
+        Logits float32 [B, K], and the running statistics as the batch has moved them; {} where
+        the model has none.
+    """
+    logits, updated = model.apply(
+        variables,
+        normalise(batch["video"]),
+        train=True,
+        rngs={"dropout": rng},
+        mutable=["batch_stats"],
+    )
+    return logits, updated.get("batch_stats", {})
+
+
+def _microbatches(batch: Batch, count: int, mesh: Mesh) -> Batch:
+    """[B, ...] to [A, B / A, ...], every A-th clip, so that none has to change its device."""
+    size = len(batch["label"])
+    if size % (count * mesh.size):
+        raise ValueError(
+            f"a batch of {size} clips does not divide into accumulate={count} microbatches over "
+            f"{mesh.size} devices: make the batch size a multiple of {count * mesh.size}"
+        )
+    over_second = NamedSharding(mesh, PartitionSpec(None, sharding.DATA_AXIS))
+    split = lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)  # noqa: E731
+    return jax.lax.with_sharding_constraint(jax.tree.map(split, batch), over_second)
+
+
+def _accumulated(gradients_of: Callable, state: TrainState, parts: Batch, rng: jax.Array) -> Any:
+    """Adds up gradients and metrics over microbatches, and hands statistics from one to the next.
+
+    Args:
+        gradients_of: (statistics, microbatch, rng, clips of the batch) -> (gradients, (metrics,
+            statistics)).
+        state: before the step.
+        parts: arrays [A, B / A, ...].
+        rng: of the step.
+
+    Returns:
+        What `gradients_of` returns, of the whole batch.
+    """
+    count = parts["mask"].astype(jnp.float32).sum()
+
+    def add(carry, numbered):
+        total, batch_stats = carry
+        number, part = numbered
+        own = jax.random.fold_in(rng, number)
+        found, (sums, batch_stats) = gradients_of(batch_stats, part, own, count)
+        return (jax.tree.map(jnp.add, total, found), batch_stats), sums
+
+    start = jax.tree.map(jnp.zeros_like, state.params), state.batch_stats
+    numbers = jnp.arange(len(parts["label"]))
+    (gradients, batch_stats), sums = jax.lax.scan(add, start, (numbers, parts))
+    return gradients, (jax.tree.map(lambda each: each.sum(axis=0), sums), batch_stats)
+
+
 def make_predict(
-    model: nn.Module, mesh: Mesh, output: str = "logits"
-) -> Callable[[Any, jax.Array], jax.Array]:
+    model: nn.Module,
+    mesh: Mesh,
+    output: str = "logits",
+    *,
+    normalise: Normalise = pixels.normalise,
+) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     """Compiles inference, the batch over the mesh's devices.
 
     Args:
         model: of `create_model`.
         mesh: of `sharding.make_mesh`.
         output: of the model's call: "logits" or "frame_logits".
+        normalise: of the pixels, as in training.
 
     Returns:
-        (params, video uint8 [B, F, H, W, 3]) -> float32 [B, K], or [B, T, K] by frame.
+        (variables, video uint8 [B, F, H, W, 3]) -> float32 [B, K], or [B, T, K] by frame.
     """
 
-    def predict(params, video):
-        return model.apply({"params": params}, normalise(video), train=False, output=output)
+    def predict(variables, video):
+        return model.apply(variables, normalise(video), train=False, output=output)
 
     over_batch = sharding.over_batch(mesh)
     return jax.jit(

@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 from absl import app
+from normed import Normed
 
 from pst_jax.evaluation import benchmark
 from pst_jax.evaluation.benchmark import Ratio
@@ -186,6 +187,14 @@ def test_shifts_cost_no_bytes(mode, bar):
     moved, unmoved = (benchmark.MODES[mode]("", m).analysis["bytes"] for m in (model, still))
     # The bar has two digits; forward, the indices of the bias are 6 kB in 6 GB more.
     assert moved / unmoved <= bar + 1e-5
+
+
+@pytest.mark.parametrize("mode", benchmark.MODES)
+def test_a_model_with_batch_norm_runs(mode):
+    program = benchmark.MODES[mode]("normed", Normed(), batch=2, size_px=8)
+    for _ in range(2):
+        program.run()
+    assert program.analysis["flops"] > 0
 
 
 def test_a_mistake_is_one_line():

@@ -56,15 +56,15 @@ def test_the_most_different_are_two_leads_and_where_it_trails():
 def test_curves_are_the_labels_probability_by_frame_of_the_same_clip(records):
     model = pst_jax.create_model("pst_testing", 2, depths=(2,), num_heads=(1,))
     video = jnp.zeros((1, 8, 16, 16, 3))
-    params = jax.jit(lambda: model.init(jax.random.key(0), video, train=False)["params"])()
+    variables = jax.jit(lambda: model.init(jax.random.key(0), video, train=False))()
     (curve,) = clips.frame_curves(
-        {"a": clips.frame_predict(model, params)}, records, rows=[2], clip=CLIP
+        {"a": clips.frame_predict(model, variables)}, records, rows=[2], clip=CLIP
     )
     frames = loader.load_view(records[2], CLIP)
     np.testing.assert_array_equal(curve.frames, frames)
     assert (curve.video_id, curve.label) == ("2.mp4", 0)
     by_frame = model.apply(
-        {"params": params},
+        variables,
         pst_jax.ops.normalise(jnp.asarray(frames[None])),
         train=False,
         method=model.frame_logits,

@@ -41,9 +41,9 @@ def records(tmp_path_factory):
 def make_predict(mesh):
     """Three logits that depend on the pixels, without a network."""
 
-    def predict(params, video):
+    def predict(variables, video):
         level = video.astype(jnp.float32).mean(axis=(1, 2, 3, 4)) / 255
-        return jnp.stack([level, 1 - level, level * 0 + 0.5], axis=1) * params
+        return jnp.stack([level, 1 - level, level * 0 + 0.5], axis=1) * variables
 
     return jax.jit(predict, out_shardings=sharding.over_batch(mesh))
 

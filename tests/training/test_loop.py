@@ -1,4 +1,4 @@
-"""Runs with bad data: broken videos are replaced, counted and listed, and no work is lost."""
+"""Runs with bad data, where no work is lost; and runs of a model with BatchNorm."""
 
 import shutil
 
@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from normed import Normed
 from video_files import frames_of_noise, write_video
 
 from configs import videos
-from pst_jax import checkpoint
-from pst_jax.training import loop
+from pst_jax import checkpoint, experiment, sharding
+from pst_jax.training import loop, precise_bn
 from pst_jax.training.writer import read_metrics
 
 NUM_STEPS = 6  # two epochs of 24 videos
@@ -65,8 +66,8 @@ def train(root, workdir, **changes):
 
 
 def saved(workdir):
-    params, step = checkpoint.restore_params(workdir)
-    return step, jax.tree.map(np.asarray, params)
+    variables, step = checkpoint.restore_variables(workdir)
+    return step, jax.tree.map(np.asarray, variables)
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,55 @@ def test_a_run_that_could_not_start_does_not_claim_its_folder(root, run, tmp_pat
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json is damaged.*another --workdir"):
         train(root, tmp_path, init_from=str(run))
+
+
+PRECISE = {
+    "model.num_frames": 4,
+    "train.batch_size": 16,
+    "train.accumulate": 2,
+    "train.num_epochs": 3.0,  # of one step each
+    "train.precise_bn_batches": 2,
+}
+
+
+@pytest.fixture
+def normed(monkeypatch):
+    model = Normed(num_frames=4, num_classes=2)
+    monkeypatch.setattr(experiment, "build_model", lambda config: model)
+    return model
+
+
+def test_precise_statistics_are_saved_and_the_same_after_resuming(root, tmp_path, normed):
+    assert train(root, tmp_path / "whole", **PRECISE) == loop.DONE
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / checkpoint.DIRECTORY / "3")
+    assert saved(tmp_path / "resumed")[0] == 2
+    assert train(root, tmp_path / "resumed", **PRECISE) == loop.DONE
+    jax.tree.map(
+        np.testing.assert_array_equal, saved(tmp_path / "resumed"), saved(tmp_path / "whole")
+    )
+    # They are those of the final parameters, over microbatches of the stream of that step.
+    config = videos.get_config()
+    config.model.update(num_classes=2)
+    config.clip.update(num_frames=4, size_px=28, short_side_px=28, sampling="uniform")
+    config.model.num_frames, config.data.root = 4, str(root)
+    built, (step, variables) = experiment.build(config), saved(tmp_path / "whole")
+    batches = precise_bn.stream(
+        built.train_records, built.clip, batch_size=8, num_batches=2, seed=config.seed, step=step
+    )
+    mesh = sharding.make_mesh()
+    measure = precise_bn.make_measure(normed, mesh)
+    expected = precise_bn.measure_all(measure, variables, batches, mesh, jax.random.key(0))
+    jax.tree.map(np.testing.assert_allclose, variables["batch_stats"], expected)
+
+
+def test_precise_statistics_of_a_model_without_any_are_refused(root, tmp_path):
+    message = "config.train.precise_bn_batches=2: pst_testing has no BatchNorm .* set it to 0"
+    with pytest.raises(ValueError, match=message):
+        train(root, tmp_path, **{"train.precise_bn_batches": 2})
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_microbatches_must_divide_over_the_devices(root, tmp_path):
+    with pytest.raises(ValueError, match="batch_size=8 .*accumulate=2 times the 8 devices, 16"):
+        train(root, tmp_path, **{"train.accumulate": 2})

@@ -85,3 +85,39 @@ def test_clipping_scales_the_whole_gradient():
         float(leaf[0]) for leaf in jax.tree.leaves(state) if getattr(leaf, "shape", ()) == (1,)
     )
     np.testing.assert_allclose(moments[-2:], [0.06, 0.08], rtol=1e-5)
+
+
+def test_sgd_steps_equal_the_textbook_per_group():
+    # PyTorch's: decay joins the gradient, then momentum; the rate is applied last.
+    params = {"head": {"kernel": jnp.array([1.0, -2.0])}, "body": jnp.array([0.5])}
+    groups = (optim.Group("^head/", 1.0, 0.1), optim.Group("", 0.1, 0.0))
+    rates = (0.2, 0.2, 0.02, 0.02)
+    optimizer = optim.sgd(lambda step: jnp.array(rates)[step], params, groups, momentum=0.9)
+    state, ours = optimizer.init(params), params
+    expected = {"head": np.array([1.0, -2.0]), "body": np.array([0.5])}
+    buffers = {"head": 0, "body": 0}
+    for step, rate in enumerate(rates):
+        gradient = {"head": np.array([0.3, 0.1]) * step, "body": np.array([-0.2])}
+        tree = {"head": {"kernel": gradient["head"]}, "body": gradient["body"]}
+        updates, state = optimizer.update(jax.tree.map(jnp.asarray, tree), state, ours)
+        ours = jax.tree.map(jnp.add, ours, updates)
+        for name, (scale, decay) in {"head": (1.0, 0.1), "body": (0.1, 0.0)}.items():
+            buffers[name] = 0.9 * buffers[name] + gradient[name] + decay * expected[name]
+            expected[name] = expected[name] - rate * scale * buffers[name]
+    np.testing.assert_allclose(ours["head"]["kernel"], expected["head"], rtol=1e-5)
+    np.testing.assert_allclose(ours["body"], expected["body"], rtol=1e-5)
+
+
+def test_sgd_clips_the_whole_gradient():
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    optimizer = optim.sgd(lambda s: 1.0, params, (optim.Group("", 1.0, 0.0),), clip_norm=1.0)
+    gradient = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-0.6, -0.8], rtol=1e-6)
+
+
+def test_epoch_steps_fall_with_the_first_step_after_a_milestone():
+    schedule = jax.jit(optim.epoch_steps(0.2, (10, 15), 0.1, steps_per_epoch=7))
+    values = [float(schedule(step)) for step in (0, 69, 70, 104, 105, 125)]
+    np.testing.assert_allclose(values, [0.2, 0.2, 0.02, 0.02, 0.002, 0.002], rtol=1e-6)
+    np.testing.assert_allclose(optim.epoch_steps(0.2, (), 0.1, 7)(1000), 0.2, rtol=1e-6)
