@@ -1,15 +1,16 @@
 """What a model costs: parameters and multiply-adds, counted on its traced program.
 
-`python -m pst_jax.evaluation.cost` prints the table of published rows. Like the counter that the
-papers used, a multiply-add counts once and a LayerNorm as 5 per element; softmax, GELU, bias and
-data movement are not counted.
+`python -m pst_jax.evaluation.cost --all` prints the table of published rows (`--names` some of
+them). Like the counter that most papers used, a multiply-add counts once, a LayerNorm as 5 per
+element and a batch norm as 2; softmax, GELU, bias and data movement are not counted. TokShift's
+paper counts convolutions and linear layers alone, so that a column has their sum.
 """
 
 import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -18,9 +19,9 @@ import jax.numpy as jnp
 from absl import app, flags
 from tabulate import tabulate
 
-from pst_jax.models.variants import VARIANTS, create_model
+from pst_jax.models.variants import VARIANTS, create_model, nearest
 
-_NORM_FLOPS_PER_ELEMENT = 5
+_NORM_FLOPS_PER_ELEMENT = {nn.LayerNorm: 5, nn.BatchNorm: 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,29 +43,36 @@ class Cost:
     norm: int
 
     @property
+    def conv_linear(self) -> int:
+        """Multiply-adds of convolutions and linear layers."""
+        return self.conv + self.linear
+
+    @property
     def total(self) -> int:
         """Multiply-adds of all kinds."""
         return self.conv + self.linear + self.matmul + self.norm
 
 
-def count(model: nn.Module, size_px: int = 224) -> Cost:
+def count(model: nn.Module, size_px: int | None = None) -> Cost:
     """Counts a model's parameters and multiply-adds for one clip of its own length.
 
     Args:
         model: of `create_model`.
-        size_px: height and width of the clip.
+        size_px: height and width of the clip; None: the model's own, or 224.
 
     Returns:
         The counts, exact for the traced program; nothing is computed or compiled.
     """
+    size_px = size_px or getattr(model, "image_size", 224)
     video = jax.ShapeDtypeStruct((1, model.num_frames, size_px, size_px, 3), jnp.float32)
     variables = abstract_variables(model, size_px)
-    norm_elements = []
+    norms = []
 
     def intercept(call, args, kwargs, context):
         out = call(*args, **kwargs)
-        if isinstance(context.module, nn.LayerNorm) and context.method_name == "__call__":
-            norm_elements.append(out.size)
+        kind = type(context.module)
+        if kind in _NORM_FLOPS_PER_ELEMENT and context.method_name == "__call__":
+            norms.append(_NORM_FLOPS_PER_ELEMENT[kind] * out.size)
         return out
 
     with nn.intercept_methods(intercept):
@@ -72,11 +80,8 @@ def count(model: nn.Module, size_px: int = 224) -> Cost:
     kinds = dict.fromkeys(("conv", "linear", "matmul"), 0)
     for kind, multiply_adds in _products(program.jaxpr):
         kinds[kind] += multiply_adds
-    return Cost(
-        params=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"])),
-        norm=_NORM_FLOPS_PER_ELEMENT * sum(norm_elements),
-        **kinds,
-    )
+    params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+    return Cost(params=params, norm=sum(norms), **kinds)
 
 
 def abstract_variables(model: nn.Module, size_px: int):
@@ -94,6 +99,12 @@ def _products(jaxpr: Any) -> Iterator[tuple[str, int]]:
             is_conv = "patch_embed" in str(equation.source_info.name_stack)
             kind = "conv" if is_conv else "matmul" if batch else "linear"
             yield kind, math.prod(equation.outvars[0].aval.shape) * math.prod(sizes)
+        if equation.primitive.name == "conv_general_dilated":
+            # A kernel's elements but for its output channels are what each output sums over.
+            spec = equation.params["dimension_numbers"].rhs_spec
+            kernel = equation.invars[1].aval.shape
+            summed = math.prod(kernel) // kernel[spec[0]]
+            yield "conv", math.prod(equation.outvars[0].aval.shape) * summed
         for inner in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
         ):
@@ -102,64 +113,102 @@ def _products(jaxpr: Any) -> Iterator[tuple[str, int]]:
                 yield from _products(inner)
 
 
-def xla_flops(model: nn.Module, size_px: int = 224) -> float:
+def count_head(model: nn.Module) -> int:
+    """Returns the parameters of the classifier."""
+    variables = abstract_variables(model, getattr(model, "image_size", 224))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]["head"]))
+
+
+def xla_flops(model: nn.Module, size_px: int | None = None) -> float:
     """Returns XLA's own count for the forward of one clip: FLOPs of the compiled program.
 
     A multiply-add counts as 2 there, and element-wise work is included.
     """
+    size_px = size_px or getattr(model, "image_size", 224)
     video = jax.ShapeDtypeStruct((1, model.num_frames, size_px, size_px, 3), jnp.float32)
     forward = jax.jit(lambda v, x: model.apply(v, x, train=False))
     compiled = forward.lower(abstract_variables(model, size_px), video).compile()
     return compiled.cost_analysis()["flops"]
 
 
-def table(with_xla: bool = True) -> list[dict]:
-    """Returns a row for every published variant at 224 x 224, 400 classes; G multiply-adds.
+def table(names: Iterable[str]) -> list[dict]:
+    """Returns a row for each variant: counts at 400 classes, and what was published.
 
-    Args:
-        with_xla: whether to compile the models for XLA's own count, which takes a minute.
+    Parameters are counted with the classes of the published figure. The differences are ours over
+    the published figure, less one.
     """
     rows = []
-    for name, variant in VARIANTS.items():
-        if variant.source is None:
-            continue
+    for name in names:
+        variant = VARIANTS[name]
         model = create_model(name)
         cost = count(model)
         gflops, millions = variant.published
+        params = cost.params
+        if variant.published_classes != model.num_classes:
+            # The head: a weight per feature and a bias per class.
+            features = count_head(model) // model.num_classes
+            params -= features * (model.num_classes - variant.published_classes)
+        counted = cost.total if variant.counted == "all" else cost.conv_linear
+        size_px = getattr(model, "image_size", 224)
         rows.append(
             {
                 "model": name,
-                "row": variant.source,
-                "input": f"{model.num_frames}x224x224",
-                "params": cost.params,
-                "conv": cost.conv / 1e9,
-                "linear": cost.linear / 1e9,
-                "matmul": cost.matmul / 1e9,
+                "row": variant.source or "-",
+                "input": f"{model.num_frames}x{size_px}²",
+                "params": params,
+                "conv + linear": cost.conv_linear / 1e9,
+                "attention": cost.matmul / 1e9,
                 "norm": cost.norm / 1e9,
                 "total": cost.total / 1e9,
-                "XLA GFLOP": xla_flops(model) / 1e9 if with_xla else None,
-                "paper GFLOPs": gflops,
-                "paper Mparams": millions,
+                "published G": gflops,
+                "difference G %": gflops and 100 * (counted / 1e9 / gflops - 1),
+                "published M": millions,
+                "difference M %": millions and 100 * (params / 1e6 / millions - 1),
             }
         )
     return rows
 
 
+def is_met(value: float, published: float) -> bool:
+    """Tells whether a published figure is a value, rounded or truncated to the figure's digits."""
+    digits = len(str(published).rstrip("0").partition(".")[2])
+    step = 10.0**-digits
+    return abs(value - published) <= step / 2 + 1e-9 or 0 <= value - published < step
+
+
 def as_text(rows: list[dict]) -> str:
     """Formats rows of `table` as a Markdown table."""
-    return tabulate(
-        rows, headers="keys", tablefmt="github", floatfmt=".3f", intfmt=",", missingval="-"
-    )
+    forms = {"published G": "g", "published M": "g", "difference G %": "+.2f"}
+    forms |= {"difference M %": "+.2f", "params": ",", "model": "", "row": "", "input": ""}
+    cells = [
+        ["-" if v is None else format(v, forms.get(key, ".3f")) for key, v in row.items()]
+        for row in rows
+    ]
+    align = ["left"] * 3 + ["right"] * (len(rows[0]) - 3)
+    return tabulate(cells, list(rows[0]), tablefmt="github", colalign=align, disable_numparse=True)
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
     """Prints the table, and writes it as JSON where asked."""
-    rows = table()
+    if len(argv) > 1:
+        raise app.UsageError(f"not understood: {' '.join(argv[1:])}; choose rows with --names")
+    if bool(NAMES.value) == ALL.value:
+        raise app.UsageError("say --all, or --names with one or more models, separated by commas")
+    for name in NAMES.value or ():
+        if name not in VARIANTS:
+            raise app.UsageError(f"--names has {name!r}, which is unknown{nearest(name, VARIANTS)}")
+    rows = table(NAMES.value or [n for n, v in VARIANTS.items() if v.source])
+    if XLA.value:
+        for row in rows:
+            row["XLA GFLOP"] = xla_flops(create_model(row["model"])) / 1e9
     print(as_text(rows))
     if JSON.value:
         pathlib.Path(JSON.value).write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":
+    ALL = flags.DEFINE_bool("all", False, "All published rows.")
+    NAMES = flags.DEFINE_list("names", None, "Models to count, in place of --all.")
+    XLA = flags.DEFINE_bool("xla", False, "Compile each for XLA's own count too (slow).")
     JSON = flags.DEFINE_string("json", None, "Also write the rows to this file, as JSON.")
     app.run(main)
