@@ -30,6 +30,7 @@ class Cost:
 
     Attributes:
         params: number of parameters.
+        head: of them, those of the classifier.
         conv: multiply-adds of convolutions (the patch embedding's product is one).
         linear: of linear layers.
         matmul: of products of activations (attention).
@@ -37,6 +38,7 @@ class Cost:
     """
 
     params: int
+    head: int
     conv: int
     linear: int
     matmul: int
@@ -65,7 +67,6 @@ def count(model: nn.Module, size_px: int | None = None) -> Cost:
     """
     size_px = size_px or getattr(model, "image_size", 224)
     video = jax.ShapeDtypeStruct((1, model.num_frames, size_px, size_px, 3), jnp.float32)
-    variables = abstract_variables(model, size_px)
     norms = []
 
     def intercept(call, args, kwargs, context):
@@ -75,13 +76,19 @@ def count(model: nn.Module, size_px: int | None = None) -> Cost:
             norms.append(_NORM_FLOPS_PER_ELEMENT[kind] * out.size)
         return out
 
+    # Initialising runs the network once, and draws parameters without any product.
+    init = lambda video: model.init(jax.random.key(0), video, train=False)  # noqa: E731
     with nn.intercept_methods(intercept):
-        program = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, video)
+        program, variables = jax.make_jaxpr(init, return_shape=True)(video)
     kinds = dict.fromkeys(("conv", "linear", "matmul"), 0)
     for kind, multiply_adds in _products(program.jaxpr):
         kinds[kind] += multiply_adds
-    params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-    return Cost(params=params, norm=sum(norms), **kinds)
+    params = variables["params"]
+    return Cost(_size(params), _size(params["head"]), norm=sum(norms), **kinds)
+
+
+def _size(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def abstract_variables(model: nn.Module, size_px: int):
@@ -113,12 +120,6 @@ def _products(jaxpr: Any) -> Iterator[tuple[str, int]]:
                 yield from _products(inner)
 
 
-def count_head(model: nn.Module) -> int:
-    """Returns the parameters of the classifier."""
-    variables = abstract_variables(model, getattr(model, "image_size", 224))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]["head"]))
-
-
 def xla_flops(model: nn.Module, size_px: int | None = None) -> float:
     """Returns XLA's own count for the forward of one clip: FLOPs of the compiled program.
 
@@ -131,11 +132,15 @@ def xla_flops(model: nn.Module, size_px: int | None = None) -> float:
     return compiled.cost_analysis()["flops"]
 
 
+def published_names() -> list[str]:
+    """Returns the variants that stand for a published row, in the table's order."""
+    return [name for name, variant in VARIANTS.items() if variant.source]
+
+
 def table(names: Iterable[str]) -> list[dict]:
     """Returns a row for each variant: counts at 400 classes, and what was published.
 
-    Parameters are counted with the classes of the published figure. The differences are ours over
-    the published figure, less one.
+    Parameters are counted with the classes of the published figure; see `difference`.
     """
     rows = []
     for name in names:
@@ -143,11 +148,8 @@ def table(names: Iterable[str]) -> list[dict]:
         model = create_model(name)
         cost = count(model)
         gflops, millions = variant.published
-        params = cost.params
-        if variant.published_classes != model.num_classes:
-            # The head: a weight per feature and a bias per class.
-            features = count_head(model) // model.num_classes
-            params -= features * (model.num_classes - variant.published_classes)
+        head = cost.head // model.num_classes  # a weight per feature, and a bias
+        params = cost.params - head * (model.num_classes - variant.published_classes)
         counted = cost.total if variant.counted == "all" else cost.conv_linear
         size_px = getattr(model, "image_size", 224)
         rows.append(
@@ -161,29 +163,39 @@ def table(names: Iterable[str]) -> list[dict]:
                 "norm": cost.norm / 1e9,
                 "total": cost.total / 1e9,
                 "published G": gflops,
-                "difference G %": gflops and 100 * (counted / 1e9 / gflops - 1),
+                "off by %": difference(counted / 1e9, gflops),
                 "published M": millions,
-                "difference M %": millions and 100 * (params / 1e6 / millions - 1),
+                "M off by %": difference(params / 1e6, millions),
             }
         )
     return rows
 
 
-def is_met(value: float, published: float) -> bool:
-    """Tells whether a published figure is a value, rounded or truncated to the figure's digits."""
-    digits = len(str(published).rstrip("0").partition(".")[2])
-    step = 10.0**-digits
-    return abs(value - published) <= step / 2 + 1e-9 or 0 <= value - published < step
+def difference(value: float, published: str | None) -> str | None:
+    """Compares a value with a published figure.
+
+    Returns:
+        None without a figure; "0" where the figure is the value rounded to its digits; the
+        percentage by which the value is larger, with "cut" where the figure is the value with
+        further digits cut off.
+    """
+    if published is None:
+        return None
+    figure, step = float(published), 10.0 ** -len(published.partition(".")[2])
+    if abs(value - figure) <= step / 2:
+        return "0"
+    return f"{100 * (value / figure - 1):+.2f}" + (" cut" if 0 < value - figure < step else "")
 
 
 def as_text(rows: list[dict]) -> str:
     """Formats rows of `table` as a Markdown table."""
-    forms = {"published G": "g", "published M": "g", "difference G %": "+.2f"}
-    forms |= {"difference M %": "+.2f", "params": ",", "model": "", "row": "", "input": ""}
-    cells = [
-        ["-" if v is None else format(v, forms.get(key, ".3f")) for key, v in row.items()]
-        for row in rows
-    ]
+
+    def cell(value: Any) -> str:
+        if isinstance(value, str | None):
+            return value or "-"
+        return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+    cells = [[cell(value) for value in row.values()] for row in rows]
     align = ["left"] * 3 + ["right"] * (len(rows[0]) - 3)
     return tabulate(cells, list(rows[0]), tablefmt="github", colalign=align, disable_numparse=True)
 
@@ -197,7 +209,7 @@ def main(argv: list[str]) -> None:
     for name in NAMES.value or ():
         if name not in VARIANTS:
             raise app.UsageError(f"--names has {name!r}, which is unknown{nearest(name, VARIANTS)}")
-    rows = table(NAMES.value or [n for n, v in VARIANTS.items() if v.source])
+    rows = table(NAMES.value or published_names())
     if XLA.value:
         for row in rows:
             row["XLA GFLOP"] = xla_flops(create_model(row["model"])) / 1e9

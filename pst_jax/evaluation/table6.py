@@ -37,31 +37,19 @@ class Row:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def build(self, num_frames: int = 32, dtype: str = "float32") -> nn.Module:
-        """Makes the model; a window deeper than the clip shrinks to it, as in Video-Swin."""
-        if num_frames > 32:
-            raise ValueError(
-                f"frames={num_frames}: at most 32; in longer clips Video-Swin's windows move in "
-                "time, which these rows cannot"
-            )
-        options = {"num_frames": num_frames, "dtype": dtype, **self.overrides}
-        model = create_model(self.model, **options)
-        frames, *sides = model.window
-        return create_model(
-            self.model, **options | {"window": (min(frames, model.num_tokens), *sides)}
-        )
+        """Makes the model."""
+        return create_model(self.model, num_frames=num_frames, dtype=dtype, **self.overrides)
 
 
-_JOINT = {"window": (16, 7, 7)}
-_PAIRS = {"window": (2, 7, 7), "bias_keys": "own"}
 # Source: PST (ECCV 2022), Table 6.
 ROWS = {
     "swin2d_t": Row("2D Swin-T", "swin2d_t", 72, 29, "swin2d_tiny"),
-    "video_swin_t": Row("Video-Swin-T", "swin2d_t", 106, 62, "swin2d_tiny", _JOINT),
+    "video_swin_t": Row("Video-Swin-T", "swin2d_t", 106, 62, "videoswin_tiny_16"),
     "pst_t": Row("PST-T", "swin2d_t", 72, 31, "pst_tiny"),
     "swin2d_b": Row("2D Swin-B", "swin2d_b", 247, 71, "swin2d_base"),
-    "video_swin_b": Row("Video-Swin-B", "swin2d_b", 321, 147, "swin2d_base", _JOINT),
+    "video_swin_b": Row("Video-Swin-B", "swin2d_b", 321, 147, "videoswin_base_16"),
     "pst_b": Row("PST-B", "swin2d_b", 247, None, "pst_base"),
-    "pst_b_dagger": Row("PST-B†", "swin2d_b", 252, 81, "pst_base", _PAIRS),
+    "pst_b_dagger": Row("PST-B†", "swin2d_b", 252, 81, "pst_base_dagger"),
 }
 # Column, key of the figures, unit, format.
 _COLUMNS = (

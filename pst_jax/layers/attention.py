@@ -110,10 +110,13 @@ class Attention(nn.Module):
         )
         index = bias_index(self.mixer, windows, self.bias_window, self.bias_keys)
         bias = jnp.moveaxis(table[index.reshape(-1)].reshape(*index.shape, -1), -1, 2)[None]
-        hidden = mixing.hidden(self.mixer, windows)
-        if hidden is not None:
+        regions = mixing.regions(self.mixer, windows)
+        if regions is not None:
+            # Compared in the program: as a constant, joint attention's mask would be 157 MB.
+            regions = jax.lax.optimization_barrier(jnp.asarray(regions))
+            hidden = regions[..., :, None] != regions[..., None, :]
             # -100 and not -inf: the released value, and no NaN where a row hides everything.
-            bias = bias + np.where(hidden, -100.0, 0.0)[None, :, :, None].astype(np.float32)
+            bias = bias + jnp.where(hidden, -100.0, 0.0)[None, :, :, None]
         return bias
 
 

@@ -22,7 +22,8 @@ class Variant:
         mixers: methods by name, joined by "+"; see `schedules`.
         options: of the methods, where they differ from their defaults.
         source: the published row; None where there is none.
-        published: (GFLOPs, millions of parameters) as printed; None where they are not.
+        published: (GFLOPs, millions of parameters), with the digits printed; None where they are
+            not.
         counted: what the published GFLOPs count.
         published_classes: classes of the published parameters.
     """
@@ -31,7 +32,7 @@ class Variant:
     attributes: Mapping[str, Any]
     mixers: str
     source: str | None
-    published: tuple[float | None, float | None] = (None, None)
+    published: tuple[str | None, str | None] = (None, None)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     counted: Literal["all", "conv + linear"] = "all"
     published_classes: int = 400
@@ -63,31 +64,35 @@ _TILES = {
 
 
 def _pst_tiny(row: str, **options: Any) -> Variant:
-    return Variant(Swin, _TINY | _PST, "pst", f"PST Table 1 {row}", (72, None), options)
+    return Variant(Swin, _TINY | _PST, "pst", f"PST Table 1 {row}", ("72", None), options)
 
 
-def _swin_tiny(mixers: str, row: str | None, gflops: float | None, **attributes: Any) -> Variant:
+def _swin_tiny(mixers: str, row: str | None, gflops: str | None, **attributes: Any) -> Variant:
     return Variant(Swin, _TINY | _CLIP | attributes, mixers, row, (gflops, None))
 
 
 _SWIN = {
-    "pst_tiny": Variant(Swin, _TINY | _PST, "pst", "PST: PST-T", (72, 28.5)),
+    "pst_tiny": Variant(Swin, _TINY | _PST, "pst", "PST: PST-T", ("72", "28.5")),
     "pst_base": Variant(
-        Swin, _BASE | _PST, "pst", "PST: PST-B", (247, 88.8), published_classes=174
+        Swin, _BASE | _PST, "pst", "PST: PST-B", ("247", "88.8"), published_classes=174
     ),
-    "pst_tiny_dagger": Variant(Swin, _TINY | _DAGGER, "pst", "PST: PST-T†", (74, 28.5)),
+    "pst_tiny_dagger": Variant(Swin, _TINY | _DAGGER, "pst", "PST: PST-T†", ("74", "28.5")),
     "pst_base_dagger": Variant(
-        Swin, _BASE | _DAGGER, "pst", "PST: PST-B†", (252, 88.8), published_classes=174
+        Swin, _BASE | _DAGGER, "pst", "PST: PST-B†", ("252", "88.8"), published_classes=174
     ),
-    "swin2d_tiny": Variant(Swin, _TINY, "none", "PST Table 6: 2D Swin-T", (72, None)),
-    "swin2d_base": Variant(Swin, _BASE, "none", "PST Table 6: 2D Swin-B", (247, None)),
-    "videoswin_tiny": Variant(Swin, _TINY | _VIDEO_SWIN, "none", "Video-Swin: Swin-T", (88, 28.2)),
-    "videoswin_base": Variant(Swin, _BASE | _VIDEO_SWIN, "none", "Video-Swin: Swin-B", (282, 88.1)),
+    "swin2d_tiny": Variant(Swin, _TINY, "none", "PST Table 6: 2D Swin-T", ("72", None)),
+    "swin2d_base": Variant(Swin, _BASE, "none", "PST Table 6: 2D Swin-B", ("247", None)),
+    "videoswin_tiny": Variant(
+        Swin, _TINY | _VIDEO_SWIN, "none", "Video-Swin: Swin-T", ("88", None)
+    ),
+    "videoswin_base": Variant(
+        Swin, _BASE | _VIDEO_SWIN, "none", "Video-Swin: Swin-B", ("282", None)
+    ),
     "videoswin_tiny_16": Variant(
-        Swin, _TINY | _VIDEO_SWIN_16, "none", "PST: Video-Swin-T", (106, None)
+        Swin, _TINY | _VIDEO_SWIN_16, "none", "PST: Video-Swin-T", ("106", None)
     ),
     "videoswin_base_16": Variant(
-        Swin, _BASE | _VIDEO_SWIN_16, "none", "PST: Video-Swin-B", (321, None)
+        Swin, _BASE | _VIDEO_SWIN_16, "none", "PST: Video-Swin-B", ("321", None)
     ),
     "videoswin_tiny_no_temporal_shift": Variant(
         Swin, _TINY | _NO_TEMPORAL_SHIFT, "none", "Video-Swin: Swin-T, no temporal shift"
@@ -105,7 +110,7 @@ _SWIN = {
     },
     **{
         f"pst_tiny_stages_{'1234'[:last]}": _pst_tiny(
-            f"(c): stages 1-{last}", shift_stages=tuple(range(1, last + 1))
+            f"(c): {last} stage{'s' * (last > 1)}", shift_stages=tuple(range(1, last + 1))
         )
         for last in (1, 2, 3, 4)
     },
@@ -113,11 +118,11 @@ _SWIN = {
         f"pst_tiny_no_{option}": _pst_tiny(f"(d): no {option.replace('_', ' ')}", **{option: False})
         for option in ("shift_back", "alternate", "shift_bias")
     },
-    "swin_tiny_joint": _swin_tiny("joint", "PST Table 1 (e): joint", 106),
-    "swin_tiny_local": _swin_tiny("local", "PST Table 1 (e): local", 88),
-    "swin_tiny_sparse": _swin_tiny("sparse", "PST Table 1 (e): sparse", 72),
-    "swin_tiny_channel": _swin_tiny("tsm", "PST Table 1 (e): channel only", 72),
-    "swin_tiny_patch": _swin_tiny("patch", "PST Table 1 (e): patch only", 72),
+    "swin_tiny_joint": _swin_tiny("joint", "PST Table 1 (e): joint", "106"),
+    "swin_tiny_local": _swin_tiny("local", "PST Table 1 (e): local", "88"),
+    "swin_tiny_sparse": _swin_tiny("sparse", "PST Table 1 (e): sparse", "72"),
+    "swin_tiny_channel": _swin_tiny("tsm", "PST Table 1 (e): channel only", "72"),
+    "swin_tiny_patch": _swin_tiny("patch", "PST Table 1 (e): patch only", "72"),
     "swin_tiny_divided": _swin_tiny("divided", None, None),
     "swin_tiny_lg": _swin_tiny("lg", None, None),
     "swin_tiny_axial": _swin_tiny("axial", None, None),
@@ -125,24 +130,37 @@ _SWIN = {
 }
 
 
-def _visformer(mixers: str, row: str, gflops: float, *, mparams: float = 39.8, **options: Any):
-    attributes = {key: options.pop(key) for key in ("num_frames", "image_size") if key in options}
+def _visformer(
+    mixers: str,
+    row: str,
+    gflops: str,
+    mparams: str = "39.8",
+    attributes: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Variant:
+    attributes = attributes or {}
     return Variant(Visformer, attributes, mixers, f"LAPS: {row}", (gflops, mparams), options)
 
 
 _VISFORMER = {
-    "visformer_2d": _visformer("none", "Base2D", 39.1),
-    "visformer_3d": _visformer("joint", "Base3D", 46.5),
-    "visformer_plain_shift": _visformer("plain", "plain shift", 39.1),
-    "visformer_periodic_shift": _visformer("periodic", "periodic shift", 39.1),
-    "visformer_leap": _visformer("leap", "leap attention", 40.1),
-    "laps": _visformer("laps", "LAPS", 40.1),
-    "laps_l": _visformer("laps", "LAPS (L)", 173.0, mparams=40.0, num_frames=16, image_size=320),
-    "laps_h": _visformer("laps", "LAPS (H)", 346.0, mparams=40.0, num_frames=32, image_size=320),
-    "laps_e": _visformer("laps", "LAPS (E)", 434.0, mparams=40.2, num_frames=32, image_size=360),
+    "visformer_2d": _visformer("none", "Base2D", "39.1"),
+    "visformer_3d": _visformer("joint", "Base3D", "46.5"),
+    "visformer_plain_shift": _visformer("plain", "plain shift", "39.1"),
+    "visformer_periodic_shift": _visformer("periodic", "periodic shift", "39.1"),
+    "visformer_leap": _visformer("leap", "leap attention", "40.1"),
+    "laps": _visformer("laps", "LAPS", "40.1"),
+    "laps_l": _visformer(
+        "laps", "LAPS (L)", "173.0", "40.0", {"num_frames": 16, "image_size": 320}
+    ),
+    "laps_h": _visformer(
+        "laps", "LAPS (H)", "346.0", "40.0", {"num_frames": 32, "image_size": 320}
+    ),
+    "laps_e": _visformer(
+        "laps", "LAPS (E)", "434.0", "40.2", {"num_frames": 32, "image_size": 360}
+    ),
     **{
         f"laps_levels_{''.join(map(str, levels))}": _visformer(
-            "laps", f"pyramid R = {list(levels)}", 40.1, levels=levels
+            "laps", f"pyramid R = {list(levels)}", "40.1", levels=levels
         )
         for levels in ((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 2, 3))
     },
@@ -153,26 +171,26 @@ _DEIT_SMALL = dict(embed_dim=384, num_heads=6, num_frames=16)
 _VIT_LEVELS = dict(levels=(1, 2, 3, 1))
 
 
-def _tokshift(row: str, gflops: float, **attributes: Any) -> Variant:
+def _tokshift(row: str, gflops: str, **attributes: Any) -> Variant:
     source, counted = f"TokShift: {row}", "conv + linear"
     return Variant(ViT, attributes, "tokshift", source, (gflops, None), counted=counted)
 
 
 def _deit(mixers: str, row: str, **options: Any) -> Variant:
-    return Variant(ViT, _DEIT_SMALL, mixers, f"PST Table 7: {row}", (74, 22), options)
+    return Variant(ViT, _DEIT_SMALL, mixers, f"PST Table 7: {row}", ("74", "22"), options)
 
 
 _VIT = {
     "vit_base": Variant(
-        ViT, {}, "none", "TokShift: ViT (Video)", (134.7, None), counted="conv + linear"
+        ViT, {}, "none", "TokShift: ViT (Video)", ("134.7", None), counted="conv + linear"
     ),
     "vit_large": Variant(ViT, _LARGE, "none", None),
-    "tokshift_base": _tokshift("B 8x224", 134.7),
-    "tokshift_base_16": _tokshift("B 16x224", 269.5, num_frames=16),
-    "tokshift_base_256": _tokshift("B 8x256", 175.8, image_size=256),
-    "tokshift_base_384": _tokshift("B 8x384", 394.7, image_size=384),
-    "tokshift_large": _tokshift("L 8x384", 1397.6, **_LARGE),
-    "tokshift_large_12": _tokshift("L 12x384", 2096.4, num_frames=12, **_LARGE),
+    "tokshift_base": _tokshift("B 8x224", "134.7"),
+    "tokshift_base_16": _tokshift("B 16x224", "269.5", num_frames=16),
+    "tokshift_base_256": _tokshift("B 8x256", "175.8", image_size=256),
+    "tokshift_base_384": _tokshift("B 8x384", "394.7", image_size=384),
+    "tokshift_large": _tokshift("L 8x384", "1397.6", **_LARGE),
+    "tokshift_large_12": _tokshift("L 12x384", "2096.4", num_frames=12, **_LARGE),
     "vit_laps_base": Variant(ViT, {}, "laps", "LAPS: ViT-B 8x224", options=_VIT_LEVELS),
     "vit_laps_base_384": Variant(
         ViT, {"image_size": 384}, "laps", "LAPS: ViT-B 8x384", options=_VIT_LEVELS

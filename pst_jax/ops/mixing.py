@@ -113,21 +113,20 @@ def positions(mixer: Mixer, windows: Windows) -> np.ndarray:
     return _group(found, mixer, windows)
 
 
-def hidden(mixer: Mixer, windows: Windows) -> np.ndarray | None:
-    """Tells which tokens of a group the cyclic shift brought together from opposite sides.
+def regions(mixer: Mixer, windows: Windows) -> np.ndarray | None:
+    """Numbers the parts of the clip that the cyclic shift brought together, by token that attends.
 
     Returns:
-        bool [G, W, M, M], true where the query must not see the key; G and W are 1 where all
+        int32 [G, W, M]: a query must not see a key of another region; G and W are 1 where all
         groups agree; None without a shift.
     """
     if windows.shift == (0, 0, 0):
         return None
-    regions = windows.regions
+    found = windows.regions
     if mixer.pattern is not None and windows.shift[0]:
         frames = source_frames(_offsets(mixer.pattern, windows), windows.grid[0])
-        regions = np.take_along_axis(regions, frames[:, None], axis=0)
-    regions = _group(regions[..., None], mixer, windows)[..., 0]
-    return regions[..., :, None] != regions[..., None, :]
+        found = np.take_along_axis(found, frames[:, None], axis=0)
+    return _group(found[..., None], mixer, windows)[..., 0].astype(np.int32)
 
 
 def _group(values: np.ndarray, mixer: Mixer, windows: Windows) -> np.ndarray:

@@ -102,10 +102,12 @@ def test_groups_that_agree_on_positions_share_them():
     assert mixing.positions(over_time, STILL).shape == (1, 4 * 49, 8, 3)
 
 
-def test_hides_what_the_cyclic_shift_brought_together():
-    assert mixing.hidden(Mixer(), STILL) is None and mixing.hidden(Mixer(), WHOLE) is None
-    hidden = mixing.hidden(Mixer(), Windows((1, 4, 4), (1, 2, 2), (0, 1, 1)))[0]
-    np.testing.assert_array_equal(hidden[3], ~np.eye(4, dtype=bool))
-    assert not hidden[0].any()
-    in_time = mixing.hidden(Mixer(partition=Partition(2)), Windows((4, 1, 1), (2, 1, 1), (1, 0, 0)))
-    np.testing.assert_array_equal(in_time[:, 0, 0, 1], [False, True])
+def test_regions_are_grouped_as_the_tokens_are():
+    assert mixing.regions(Mixer(), STILL) is None and mixing.regions(Mixer(), WHOLE) is None
+    rolled = Windows((3, 4, 4), (1, 2, 2), (0, 1, 1))
+    regions = mixing.regions(Mixer(), rolled)
+    assert regions.shape == (1, 4, 4)  # all frames agree
+    assert [len(set(window)) for window in regions[0]] == [1, 2, 2, 4]
+    in_time = Windows((4, 1, 1), (2, 1, 1), (1, 0, 0))
+    pairs = mixing.regions(Mixer(partition=Partition(2)), in_time)[:, 0]
+    assert [len(set(pair)) for pair in pairs] == [1, 2]

@@ -59,3 +59,16 @@ def test_refuses_first_frame_keys_in_deep_windows():
 
 def test_counts_rows():
     assert relative_bias.table_rows(WINDOW) == 5239
+
+
+def test_a_cut_index_is_right_where_time_shrinks_and_reads_other_places_where_space_does():
+    table = (8, 7, 7)
+    mixer = Mixer(partition=Partition(8))
+    whole = bias_index(mixer, Windows(table, table), table, "own")
+    for size, is_same in (((4, 7, 7), True), ((8, 5, 5), False), ((8, 7, 5), False)):
+        windows = Windows(size, size)
+        cut = bias_index(mixer, windows, table, "cut")
+        count = size[0] * size[1] * size[2]
+        np.testing.assert_array_equal(cut, whole[..., :count, :count])
+        own = bias_index(mixer, windows, table, "own")
+        assert cut.shape == own.shape and (cut == own).all() == is_same
