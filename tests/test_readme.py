@@ -28,7 +28,7 @@ def listed_files():
 
 def test_the_tree_has_a_line_for_every_module_and_no_other():
     paths = [ROOT / "Makefile", *ROOT.glob("*.py"), *ROOT.glob("requirements*.txt")]
-    paths += [*(ROOT / "configs").glob("*.py"), *(ROOT / "pst_jax").rglob("*.py")]
+    paths += [*(ROOT / "configs").rglob("*.py"), *(ROOT / "pst_jax").rglob("*.py")]
     real = {str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py"}
     assert listed_files() == real
 
