@@ -8,7 +8,7 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initialisation, data order, crops, dropout
     config.init_from = ""  # .npz of released names, or a working directory, to start from
-    config.model = ConfigDict()  # name, num_classes, and overrides of pst_jax.create_model
+    config.model = ConfigDict()  # see `model`
     config.data = data()
     config.clip = clip()
     config.pixels = pixels()
@@ -16,6 +16,30 @@ def base() -> ConfigDict:
     config.train = train()
     config.eval = evaluation()
     return config
+
+
+def model(family: str) -> ConfigDict:
+    """What the command line can change of a model: arguments of pst_jax.create_model.
+
+    Args:
+        family: "swin", "visformer" or "vit".
+    """
+    widths = {
+        "swin": {"embed_dim": int, "depths": tuple, "num_heads": tuple},
+        "visformer": {"init_channels": int, "embed_dim": int, "depths": tuple, "num_heads": int},
+        "vit": {"patch_size": int, "embed_dim": int, "depth": int, "num_heads": int},
+    }[family]
+    optional = {"mixers": str, "drop_path_rate": float, "head_dropout": float} | widths
+    return ConfigDict(
+        {
+            "name": "",
+            "num_classes": 400,
+            "dtype": "float32",  # of computing: "bfloat16" on accelerators
+            "remat": False,  # recompute blocks in the backward pass, where memory is short
+            # None: as the named model has it.
+            **{key: config_dict.placeholder(kind) for key, kind in optional.items()},
+        }
+    )
 
 
 def data() -> ConfigDict:
@@ -110,7 +134,12 @@ def evaluation() -> ConfigDict:
 
 
 def pst_k400(
-    *, learning_rate: float = 1e-3, batch_size: int = 64, size_px: int = 224, num_frames: int = 32
+    *,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    size_px: int = 224,
+    num_frames: int = 32,
+    family: str = "swin",
 ) -> ConfigDict:
     """The released PST recipe on Kinetics-400; `model.name`, `data` and `init_from` are open.
 
@@ -121,10 +150,13 @@ def pst_k400(
         batch_size: clips of an optimizer step; released: 8 on each of 8 GPUs.
         size_px: of the clips.
         num_frames: of a clip.
+        family: see `model`.
     """
     config = base()
-    config.model.update(_computing(), num_classes=400, num_frames=num_frames)
-    config.model.update(drop_path_rate=0.1, head_dropout=0.5)
+    config.model = model(family)
+    config.model.update(num_frames=num_frames, drop_path_rate=0.1, head_dropout=0.5)
+    if family == "vit":
+        config.model.image_size = size_px
     config.clip.update(num_frames=num_frames, size_px=size_px, short_side_px=size_px * 8 // 7)
     config.optim.learning_rate = learning_rate
     config.train.batch_size = batch_size
@@ -132,7 +164,7 @@ def pst_k400(
     return config
 
 
-def pst_something(**options: float) -> ConfigDict:
+def pst_something(**options: float | str) -> ConfigDict:
     """The released PST recipe on Something-Something V1 and V2, but for two augmentations.
 
     It starts from the Kinetics-400 checkpoint. Left out, as they do not exist here: RandAugment (2
@@ -151,7 +183,7 @@ def pst_something(**options: float) -> ConfigDict:
     return config
 
 
-def pst_diving48(**options: float) -> ConfigDict:
+def pst_diving48(**options: float | str) -> ConfigDict:
     """The released PST recipe on Diving48; start and what is left out as for `pst_something`.
 
     Args:
@@ -172,6 +204,7 @@ def laps(
     num_frames: int = 8,
     stride_frames: int = 8,
     precise_bn_batches: int = 200,
+    family: str = "visformer",
 ) -> ConfigDict:
     """The LAPS recipe on Kinetics-400; `model.name`, `data` and `init_from` are open.
 
@@ -186,9 +219,11 @@ def laps(
         num_frames: of a clip.
         stride_frames: frames of the video per frame of the clip's window.
         precise_bn_batches: 0 for models without BatchNorm.
+        family: see `model`.
     """
     config = base()
-    config.model.update(_computing(), num_classes=400, num_frames=num_frames, image_size=size_px)
+    config.model = model(family)
+    config.model.update(num_frames=num_frames, image_size=size_px)
     # Released as rounded shares of 1, which are not quite those of the other models.
     config.pixels.mean = tuple(255 * share for share in (0.486, 0.457, 0.407))
     config.clip.update(num_frames=num_frames, size_px=size_px, stride_frames=stride_frames)
@@ -224,6 +259,7 @@ def vit(
         num_frames=num_frames,
         stride_frames=stride_frames,
         precise_bn_batches=0,
+        family="vit",
     )
     config.pixels.update(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
     return config
@@ -234,16 +270,6 @@ def one_of(argument: str, known: tuple[str, ...]) -> str:
     if argument not in known:
         raise ValueError(f"the config's argument {argument!r} is unknown: use {', '.join(known)}")
     return argument
-
-
-def _computing() -> ConfigDict:
-    """How a model computes, for the command line to change."""
-    return ConfigDict(
-        {
-            "dtype": "float32",  # "bfloat16" on accelerators
-            "remat": False,  # recompute blocks in the backward pass, where memory is short
-        }
-    )
 
 
 def motion(kind: str, num_stages: int) -> ConfigDict:

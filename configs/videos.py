@@ -16,16 +16,7 @@ from configs import common
 
 
 def get_config() -> ConfigDict:
-    config = common.base()
-    config.model.update(
-        name="pst_tiny",
-        num_classes=400,
-        num_frames=32,
-        drop_path_rate=0.1,
-        head_dropout=0.5,
-        dtype="float32",  # of computing: "bfloat16" on accelerators
-        remat=False,  # recompute blocks in the backward pass, where memory is short
-    )
+    config = common.pst_k400()
+    config.model.name = "pst_tiny"
     config.data.root = "data/videos"
-    config.eval.views = "4x3"
     return config

@@ -1,11 +1,13 @@
 """What a config may say, and how a mistake in one is told: before anything is computed."""
 
+import json
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from configs import common, motion, motion_hard, videos
-from pst_jax import experiment
+from pst_jax import config_keys, experiment
 
 
 def build(changes, config=None):
@@ -38,8 +40,9 @@ def test_recipes_lack_nothing_but_model_and_videos(tmp_path):
         config = recipe(learning_rate=0.5, batch_size=80, size_px=112, num_frames=4)
         found = (config.optim.learning_rate, config.train.batch_size, config.clip.size_px)
         assert found == (0.5, 80, 112) and config.model.num_frames == config.clip.num_frames == 4
+        name = "laps" if recipe is common.laps else "pst_tiny"
         with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
-            build({"model.name": "pst_tiny", "data.root": str(tmp_path)}, config)
+            build({"model.name": name, "data.root": str(tmp_path)}, config)
 
 
 def test_the_pst_recipes_differ_as_released():
@@ -75,6 +78,42 @@ def test_the_laps_recipe_is_sgd_in_steps_of_epochs_without_decay():
     np.testing.assert_allclose(seen, np.outer([-0.2, -0.38], [0.6, 0.8]), rtol=1e-5)
     spans = [common.laps(size_px=size).clip.short_side_max_px for size in (224, 320, 360, 384)]
     assert spans == [360, 480, 540, 512]
+
+
+def test_the_recipe_of_vits_is_that_of_laps_but_for_rate_pixels_and_batch_norm():
+    config, laps = common.vit(clips_per_gpu=5, size_px=384, num_frames=12), common.laps()
+    assert (config.optim.learning_rate, config.train.batch_size) == (0.05, 5 * 10 * 8)
+    assert (config.model.image_size, config.model.num_frames) == (384, 12)
+    assert (config.clip.stride_frames, config.train.precise_bn_batches) == (32, 0)
+    assert {*config.pixels.mean, *config.pixels.std} == {127.5}
+    config.optim.learning_rate, config.train.batch_size = 0.2, 3200
+    config.train.precise_bn_batches = 200
+    assert (config.optim, config.train, config.eval) == (laps.optim, laps.train, laps.eval)
+
+
+def test_every_family_has_the_pixels_it_was_released_with():
+    pixels = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3) * 20
+    released = {
+        common.pst_something: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        common.laps: ((0.486, 0.457, 0.407), (0.229, 0.224, 0.225)),
+        common.vit: ((0.5,) * 3, (0.5,) * 3),
+    }
+    for recipe, (mean, std) in released.items():
+        config = recipe(clips_per_gpu=1) if recipe is common.vit else recipe()
+        expected = (pixels / 255 - mean) / std
+        found = experiment.build_normalise(config)(pixels)
+        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=recipe.__name__)
+        text = experiment.build_normalise(ConfigDict(json.loads(config.to_json())))(pixels)
+        np.testing.assert_array_equal(text, found)
+
+
+def test_pixels_are_part_of_what_a_run_is():
+    old, new = common.base().to_dict(), common.base().to_dict()
+    new["pixels"] = {"mean": (127.5,) * 3, "std": (127.5,) * 3}
+    assert config_keys.hash_of(old) != config_keys.hash_of(new)
+    is_checked = lambda key: not key.startswith(config_keys.FREE)  # noqa: E731
+    with pytest.raises(ValueError, match=r"pixels.mean: \(123.675, .* there, \(127.5, .* here"):
+        config_keys.check_same(old, new, "runs/x", is_checked)
 
 
 def test_steps_of_epochs_have_no_warm_up():
@@ -153,6 +192,12 @@ def test_a_missing_key_is_named():
             r"a number in \[0, 1\)",
         ),
         (("optim.optimizer",), ("adam", "", None), "'adamw' or 'sgd'"),
+        (
+            ("pixels.mean",),
+            (127.5, (0.5, 0.5), (0, 0, 256), (0, 0, -1), (0, 0, "1"), (0, 0, float("nan")), None),
+            r"three numbers in \[0, 255\], of red, green and blue",
+        ),
+        (("pixels.std",), (127.5, (0.5, 0.5), (1, 1, 0)), r"three numbers in \(0, 255\], of red"),
         (("optim.milestones",), (10, (10, 10), (15, 10), (0,), ("10",)), "a tuple of ascending"),
         (("optim.warmup_epochs",), (-1.0, float("nan")), "a number of at least 0"),
         (("data.max_unreadable_share",), (-0.1, 1.1, None), r"a share in \[0, 1\]"),

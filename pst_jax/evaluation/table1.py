@@ -30,7 +30,7 @@ class Row:
 
 # Source: PST (ECCV 2022), Table 1 (e); Swin-T, 32 frames.
 ROWS = (
-    Row("average pool (2D)", 72, 3.7, "swin2d_tiny"),
+    Row("average pool (2D)", 72, 3.7, "swin_tiny_avgpool"),
     Row("joint", 106, 20.2, "swin_tiny_joint"),
     Row("local", 88, 11.0, "swin_tiny_local"),
     Row("sparse", 72, 4.0, "swin_tiny_sparse"),

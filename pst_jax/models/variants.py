@@ -118,6 +118,9 @@ _SWIN = {
         f"pst_tiny_no_{option}": _pst_tiny(f"(d): no {option.replace('_', ' ')}", **{option: False})
         for option in ("shift_back", "alternate", "shift_bias")
     },
+    "swin_tiny_avgpool": Variant(
+        Swin, _TINY, "none", "PST Table 1 (e): average pool (2D)", ("72", None)
+    ),
     "swin_tiny_joint": _swin_tiny("joint", "PST Table 1 (e): joint", "106"),
     "swin_tiny_local": _swin_tiny("local", "PST Table 1 (e): local", "88"),
     "swin_tiny_sparse": _swin_tiny("sparse", "PST Table 1 (e): sparse", "72"),

@@ -1,0 +1,183 @@
+"""Every config file: what it says of itself, the model it names, and two steps of training."""
+
+import functools
+import importlib.util
+import math
+import pathlib
+import re
+import runpy
+import sys
+
+import jax
+import pytest
+from absl import app  # noqa: F401, whose flags have to be there before those of a script
+from absl.testing import flagsaver
+from video_files import frames_of_noise, write_video
+
+from pst_jax import experiment, ops, sharding
+from pst_jax.models.swin import Swin
+from pst_jax.models.variants import VARIANTS
+from pst_jax.models.visformer import Visformer
+from pst_jax.models.vit import ViT
+from pst_jax.training.writer import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted((ROOT / "configs").rglob("*.py"))
+FILES = {str(path.relative_to(ROOT)): path for path in FILES if path.name != "common.py"}
+
+
+@functools.cache
+def load(file):
+    spec = importlib.util.spec_from_file_location(pathlib.Path(file).stem, FILES[file])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def config_of(name):
+    file, _, row = name.partition(":")
+    return load(file).get_config(*[row] if row else [])
+
+
+# As --config takes them, one for each row of the files that have an argument.
+NAMES = [
+    file + (f":{row}" if row else "")
+    for file in FILES
+    if "motion" not in file
+    for row in getattr(load(file), "ROWS", [""])
+]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_is_short_and_says_how_it_is_run(file):
+    text = load(file).__doc__
+    assert len(FILES[file].read_text().splitlines()) <= 60
+    command = re.search(rf"\n    python train.py --config {re.escape(file)}(?::(\w+))? ", text)
+    assert command[1] in getattr(load(file), "ROWS", (None, "twin"))
+    if file.count("/") > 1:
+        assert "8 GPUs" in text
+        assert ("Expected: top-1 " in text) != ("Accuracy: the paper's was not at hand" in text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_lacks_nothing_but_videos(name, tmp_path):
+    config = config_of(name)
+    assert config.model.name in VARIANTS
+    config.data.root = str(tmp_path)
+    with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
+        experiment.build(config)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if hasattr(load(file), "ROWS")])
+@pytest.mark.parametrize("row", ["", "nothing"])
+def test_an_unknown_row_is_one_error_with_the_known_ones(file, row):
+    known = ", ".join(load(file).ROWS)
+    with pytest.raises(ValueError, match=f"argument '{row}' is unknown: use {known}"):
+        load(file).get_config(row)
+
+
+def test_every_published_row_has_a_config_and_table_1_one_file():
+    trained = {config_of(name).model.name for name in NAMES}
+    sources = {name: variant.source or "" for name, variant in VARIANTS.items()}
+    rows = {name for name, source in sources.items() if re.match("PST|LAPS|TokShift", source)}
+    assert rows <= trained
+    table = {name for name, source in sources.items() if source.startswith("PST Table 1 ")}
+    assert set(load("configs/pst/ssv1_ablations.py").ROWS.values()) == table
+
+
+def test_a_model_of_fixed_size_is_built_for_the_clips_size():
+    for name in NAMES:
+        config = config_of(name)
+        is_fixed = VARIANTS[config.model.name].family is not Swin
+        assert config.model.get("image_size") == (config.clip.size_px if is_fixed else None)
+        assert config.model.num_frames == config.clip.num_frames
+
+
+WIDTHS = {
+    Swin: {"embed_dim": 8, "depths": "(2,1,1,1)", "num_heads": "(1,1,1,1)"},
+    Visformer: {"init_channels": 4, "embed_dim": 16, "depths": "(1,2,1)", "num_heads": 2},
+    # A grid for a 3 x 3 pattern.
+    ViT: {"embed_dim": 16, "depth": 4, "num_heads": 2, "patch_size": 8},
+}
+SIZES = {
+    **{"data.train": "train.csv", "data.test": "test.csv"},
+    **{"model.num_frames": 8, "model.image_size": 32, "clip.num_frames": 8, "clip.size_px": 32},
+    **{"clip.short_side_px": 32, "clip.short_side_max_px": 40},
+    **{"train.batch_size": 4, "train.accumulate": 2, "train.num_epochs": 1.0},
+    **{"train.precise_bn_batches": 2, "eval.batch_size": 2, "eval.views": "1x1"},
+}
+# One of each family and recipe.
+QUICK = {
+    f"configs/{name}"
+    for name in (
+        *("pst/k400_tiny.py", "pst/ssv2_tiny.py"),
+        *("pst/ssv2_deit_small.py:tps", "laps/k400_laps.py", "laps/k400_vit_laps.py:base"),
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Eight videos to train on, two of them to test on."""
+    root = tmp_path_factory.mktemp("videos")
+    lines = [f"{k}.mp4,{k % 2}\n" for k in range(8)]
+    for k in range(8):
+        write_video(root / f"{k}.mp4", frames_of_noise(12, 40, 48, seed=k))
+    (root / "train.csv").write_text("".join(lines))
+    (root / "test.csv").write_text("".join(lines[:2]))
+    return root
+
+
+@pytest.fixture
+def quick_to_compile():
+    """Two steps are over long before XLA's optimizations are."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def flags_of(config, root):
+    """Flags for the sizes that the config has, and that its recipe makes use of."""
+    flat = {
+        f"{s}.{key}": value
+        for s in ("data", "model", "clip", "train", "eval")
+        for key, value in config[s].items()
+    }
+    widths = WIDTHS[VARIANTS[config.model.name].family]
+    sizes = SIZES | {f"model.{key}": value for key, value in widths.items()}
+    keys = [key for key in sizes if key in flat]
+    for key, unused in (("train.accumulate", 1), ("train.precise_bn_batches", 0)):
+        if flat[key] == unused:
+            keys.remove(key)
+    return [f"--config.data.root={root}", *(f"--config.{key}={sizes[key]}" for key in keys)]
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
+@pytest.mark.usefixtures("quick_to_compile")
+def test_train_py_takes_two_steps(name, root, tmp_path, monkeypatch, capsys):
+    config, seen = config_of(name), []
+
+    def normalise(video, mean, std):
+        seen.append((mean, std))
+        return ops.normalise(video, mean, std)
+
+    monkeypatch.setattr(experiment, "normalise", normalise)
+    # As on a user's machine, and one device compiles sooner than eight.
+    monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, 1))
+    flags = ["--config", name, "--workdir", str(tmp_path), *flags_of(config, root)]
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")  # or the process would begin anew
+    monkeypatch.chdir(ROOT)
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+        runpy.run_path("train.py", run_name="__main__")
+    assert not ended.value.code, capsys.readouterr()
+
+    train, test = read_metrics(tmp_path / "metrics.jsonl")
+    assert (train["step"], test["step"], test["num_unreadable"]) == (2, 2, 0)
+    assert math.isfinite(train["loss"])
+    # Training, prediction and the statistics of BatchNorm: each is traced once.
+    expected = config.pixels.mean, config.pixels.std
+    assert seen == [expected] * (3 if config.train.precise_bn_batches else 2)
