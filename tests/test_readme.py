@@ -1,5 +1,6 @@
 """The README is true: its tree, its Python, its tables."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -7,6 +8,8 @@ import pytest
 
 import pst_jax
 from pst_jax.evaluation import cost
+from pst_jax.models.schedules import METHODS, options_of
+from pst_jax.models.variants import VARIANTS
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -37,9 +40,14 @@ def test_nothing_is_left_to_fill_in():
     assert "RESULTS_" not in TEXT
 
 
-def test_names_of_models_and_overrides_are_all_there():
-    for name in pst_jax.list_models():
-        assert name in TEXT
+def test_names_of_models_mixers_and_overrides_are_all_there():
+    names = set(re.findall(r"^\| (\w+) +\|", TEXT, re.M)) | set(re.findall(r"`(\w+)`", TEXT))
+    assert not set(pst_jax.list_models()) - names
+    assert not set(METHODS) - names
+    families = {variant.family for variant in VARIANTS.values()}
+    attributes = {field.name for family in families for field in dataclasses.fields(family)}
+    own = {"num_classes", "bias_frames", "parent", "name"}
+    assert not (attributes | options_of("+".join(METHODS))) - own - names
 
 
 @pytest.mark.slow

@@ -65,9 +65,7 @@ def count(model: nn.Module, size_px: int | None = None) -> Cost:
     Returns:
         The counts, exact for the traced program; nothing is computed or compiled.
     """
-    size_px = size_px or getattr(model, "image_size", 224)
-    video = jax.ShapeDtypeStruct((1, model.num_frames, size_px, size_px, 3), jnp.float32)
-    norms = []
+    video, norms = _clip_of(model, size_px), []
 
     def intercept(call, args, kwargs, context):
         out = call(*args, **kwargs)
@@ -93,8 +91,14 @@ def _size(tree: Any) -> int:
 
 def abstract_variables(model: nn.Module, size_px: int):
     """Returns the variables' shapes and dtypes, without computing any."""
-    video = jax.ShapeDtypeStruct((1, model.num_frames, size_px, size_px, 3), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), video)
+    init = lambda video: model.init(jax.random.key(0), video, train=False)  # noqa: E731
+    return jax.eval_shape(init, _clip_of(model, size_px))
+
+
+def _clip_of(model: nn.Module, size_px: int | None) -> jax.ShapeDtypeStruct:
+    """Returns shape and dtype of one clip; of the model's own size, or 224, where none is given."""
+    size_px = size_px or getattr(model, "image_size", 224)
+    return jax.ShapeDtypeStruct((1, model.num_frames, size_px, size_px, 3), jnp.float32)
 
 
 def _products(jaxpr: Any) -> Iterator[tuple[str, int]]:
@@ -125,10 +129,8 @@ def xla_flops(model: nn.Module, size_px: int | None = None) -> float:
 
     A multiply-add counts as 2 there, and element-wise work is included.
     """
-    size_px = size_px or getattr(model, "image_size", 224)
-    video = jax.ShapeDtypeStruct((1, model.num_frames, size_px, size_px, 3), jnp.float32)
     forward = jax.jit(lambda v, x: model.apply(v, x, train=False))
-    compiled = forward.lower(abstract_variables(model, size_px), video).compile()
+    compiled = forward.lower(abstract_variables(model, size_px), _clip_of(model, size_px)).compile()
     return compiled.cost_analysis()["flops"]
 
 
@@ -206,6 +208,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"not understood: {' '.join(argv[1:])}; choose rows with --names")
     if bool(NAMES.value) == ALL.value:
         raise app.UsageError("say --all, or --names with one or more models, separated by commas")
+    if JSON.value and not pathlib.Path(JSON.value).parent.is_dir():
+        raise app.UsageError(f"--json={JSON.value}: there is no such folder")
     for name in NAMES.value or ():
         if name not in VARIANTS:
             raise app.UsageError(f"--names has {name!r}, which is unknown{nearest(name, VARIANTS)}")

@@ -72,7 +72,9 @@ class Attention(nn.Module):
 
     def _attend(self, qkv: jax.Array, windows: Windows) -> jax.Array:
         """Attends in groups, [B, G, W, M, 3C] to [B, G, W, M, C]."""
-        bias = None if self.bias_window is None else self._bias(windows)
+        bias = self._mask(windows)
+        if self.bias_window is not None:
+            bias = self._bias(windows) if bias is None else self._bias(windows) + bias
         out = attend(*self._heads(qkv), bias)
         return out.reshape(*out.shape[:-2], -1)
 
@@ -102,22 +104,25 @@ class Attention(nn.Module):
         return tuple(qkv[..., i, :, :] for i in range(3))
 
     def _bias(self, windows: Windows) -> jax.Array:
-        """Returns relative position bias and window mask, float32 [1, G, W, heads, M, M]."""
+        """Returns the relative position bias, float32 [1, G, W, heads, M, M]."""
         table = self.param(
             "relative_position_bias_table",
             INIT,
             (relative_bias.table_rows(self.bias_window), self.num_heads),
         )
         index = bias_index(self.mixer, windows, self.bias_window, self.bias_keys)
-        bias = jnp.moveaxis(table[index.reshape(-1)].reshape(*index.shape, -1), -1, 2)[None]
+        return jnp.moveaxis(table[index.reshape(-1)].reshape(*index.shape, -1), -1, 2)[None]
+
+    def _mask(self, windows: Windows) -> jax.Array | None:
+        """Returns float32 [1, G, W, 1, M, M]: -100 where a query must not see a key."""
         regions = mixing.regions(self.mixer, windows)
-        if regions is not None:
-            # Compared in the program: as a constant, joint attention's mask would be 157 MB.
-            regions = jax.lax.optimization_barrier(jnp.asarray(regions))
-            hidden = regions[..., :, None] != regions[..., None, :]
-            # -100 and not -inf: the released value, and no NaN where a row hides everything.
-            bias = bias + jnp.where(hidden, -100.0, 0.0)[None, :, :, None]
-        return bias
+        if regions is None:
+            return None
+        # Compared in the program: as a constant, joint attention's mask would be 157 MB.
+        regions = jax.lax.optimization_barrier(jnp.asarray(regions))
+        hidden = regions[..., :, None] != regions[..., None, :]
+        # -100 and not -inf: the released value, and no NaN where a row hides everything.
+        return jnp.where(hidden, -100.0, 0.0)[None, :, :, None]
 
 
 def bias_index(

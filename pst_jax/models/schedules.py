@@ -66,7 +66,11 @@ def patch(
     shift_back: bool = True,
     shift_bias: bool = True,
 ) -> Fields:
-    """Temporal patch shift. Source: PST (ECCV 2022), Section 3."""
+    """Temporal patch shift. Source: PST (ECCV 2022), Section 3.
+
+    A tile must fit the windows (of the first stage with attention, where they are whole frames);
+    on a smaller grid, as in a window that shrinks, its top left part is used.
+    """
     tile = as_tile(pattern)
     rows, columns = place.window[1:]
     if len(tile) > rows or len(tile[0]) > columns:
@@ -190,7 +194,8 @@ def axial(place: Place) -> Fields:
 def lg(place: Place) -> Fields:
     """Local, then global: half of each side in all frames, then every other token of each axis.
 
-    Our block form of TimeSformer's L + G (Section 3), whose neighbourhoods slide.
+    Sides are those of the backbone's windows. Our block form of TimeSformer's L + G (Section 3),
+    whose neighbourhoods slide.
     """
     spans = ("all", "half", "half"), ("every_other",) * 3
     return tuple({"partition": Partition(*span)} for span in spans)

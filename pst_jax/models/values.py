@@ -15,9 +15,16 @@ def freeze(value: Any) -> Any:
     return tuple(freeze(item) for item in value) if isinstance(value, list | tuple) else value
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def _is_count(value: Any, least: int = 1) -> bool:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_integer and value >= least
+    return _is_integer(value) and value >= least
 
 
 def _is_tuple_of_counts(value: Any) -> bool:
@@ -32,14 +39,14 @@ def _are_levels(value: Any) -> bool:
     return value is None or (
         isinstance(value, tuple)
         and len(value) > 0
-        and all(level is None or isinstance(level, int) for level in value)
+        and all(level is None or _is_integer(level) for level in value)
     )
 
 
 _COUNT = (_is_count, "an integer of at least 1")
 _PER_STAGE = (_is_tuple_of_counts, "integers of at least 1, one per stage, such as (2, 2, 6, 2)")
 _TRIPLE = (_is_triple, "three positive integers (t, h, w)")
-_RATE = (lambda v: isinstance(v, numbers.Real) and 0 <= v < 1, "a rate in [0, 1)")
+_RATE = (lambda v: _is_number(v) and 0 <= v < 1, "a rate in [0, 1)")
 _TRUTH = (lambda v: isinstance(v, bool), "True or False")
 
 
@@ -62,7 +69,7 @@ _KINDS = {
     ("patch_size", tuple): _TRIPLE,
     "window": _TRIPLE,
     "mlp_ratio": (
-        lambda v: isinstance(v, numbers.Real) and 0 < v < math.inf,
+        lambda v: _is_number(v) and 0 < v < math.inf,
         "a number above 0",
     ),
     "drop_path_rate": _RATE,

@@ -67,8 +67,10 @@ def _pst_tiny(row: str, **options: Any) -> Variant:
     return Variant(Swin, _TINY | _PST, "pst", f"PST Table 1 {row}", ("72", None), options)
 
 
-def _swin_tiny(mixers: str, row: str | None, gflops: str | None, **attributes: Any) -> Variant:
-    return Variant(Swin, _TINY | _CLIP | attributes, mixers, row, (gflops, None))
+def _swin_tiny(
+    mixers: str, row: str | None, gflops: str | None, attributes: Mapping[str, Any] = _CLIP
+) -> Variant:
+    return Variant(Swin, _TINY | attributes, mixers, row, (gflops, None))
 
 
 _SWIN = {
@@ -124,8 +126,10 @@ _SWIN = {
     "swin_tiny_joint": _swin_tiny("joint", "PST Table 1 (e): joint", "106"),
     "swin_tiny_local": _swin_tiny("local", "PST Table 1 (e): local", "88"),
     "swin_tiny_sparse": _swin_tiny("sparse", "PST Table 1 (e): sparse", "72"),
-    "swin_tiny_channel": _swin_tiny("tsm", "PST Table 1 (e): channel only", "72"),
-    "swin_tiny_patch": _swin_tiny("patch", "PST Table 1 (e): patch only", "72"),
+    # Of "alternate" and "patch only" not more than the names was at hand: here both are a patch
+    # shift in every block, and so the same network.
+    "swin_tiny_channel": _swin_tiny("tsm", "PST Table 1 (e): channel only", "72", _PST),
+    "swin_tiny_patch": _swin_tiny("patch", "PST Table 1 (e): patch only", "72", _PST),
     "swin_tiny_divided": _swin_tiny("divided", None, None),
     "swin_tiny_lg": _swin_tiny("lg", None, None),
     "swin_tiny_axial": _swin_tiny("axial", None, None),
@@ -234,7 +238,7 @@ def create_model(name: str, num_classes: int = 400, **overrides: Any) -> VideoMo
     Raises:
         ValueError: for an unknown name or override, or a value that does not fit.
     """
-    if name not in VARIANTS:
+    if not isinstance(name, str) or name not in VARIANTS:
         raise ValueError(f"model {name!r} is unknown{nearest(str(name), VARIANTS)}")
     try:
         return _make(VARIANTS[name], num_classes, overrides)
@@ -258,22 +262,45 @@ def _make(variant: Variant, num_classes: int, overrides: Mapping[str, Any]) -> V
         attributes["dtype"] = values.float_dtype(attributes["dtype"])
     model = variant.family(num_classes=num_classes, mixers=(), **attributes)
     model.check_attributes()
-    # Options of the row are for its own methods; an override's are for whichever take them.
-    chosen = dict(variant.options) | {k: v for k, v in overrides.items() if k in options}
+    chosen = {key: value for key, value in overrides.items() if key in options}
     depths, window = model.attention_stages
-    _check_stages(chosen, depths)
+    _check(model, chosen)
+    if mixers == variant.mixers:  # the row's options are for its own methods
+        chosen = dict(variant.options) | chosen
     planned = schedules.schedule(mixers, depths, model.num_tokens, window, **chosen)
+    _check_windows(planned, model.num_tokens)
     return _fit_bias(model.clone(mixers=planned), "bias_keys" in overrides)
 
 
-def _check_stages(options: Mapping[str, Any], depths: tuple[int, ...]) -> None:
-    """Raises ValueError where options name stages or blocks that the network lacks."""
-    stages = options.get("shift_stages", ())
+def _check(model: VideoModel, options: Mapping[str, Any]) -> None:
+    """Raises ValueError where the MLP has no width, or options name what the network lacks."""
+    if int(model.embed_dim * model.mlp_ratio) < 1:
+        raise ValueError(
+            f"mlp_ratio={model.mlp_ratio} leaves an MLP without width: use a larger one"
+        )
+    depths, _ = model.attention_stages
+    stages, levels = options.get("shift_stages", ()), options.get("levels") or ()
     if any(stage > len(depths) for stage in stages):
-        raise ValueError(f"shift_stages={stages}: stages with attention are 1 to {len(depths)}")
-    levels = options.get("levels")
-    if levels and sum(depths) % len(levels) and len(levels) > sum(depths):
-        raise ValueError(f"levels={levels} are more than the {sum(depths)} blocks with attention")
+        raise ValueError(
+            f"shift_stages={stages}: stages with attention are 1 to {len(depths)}; leave out others"
+        )
+    if len(levels) > sum(depths):
+        raise ValueError(
+            f"levels={levels} are more than the {sum(depths)} blocks with attention: give at most "
+            "one for each"
+        )
+
+
+def _check_windows(planned: schedules.Mixers, num_frames: int) -> None:
+    """Raises ValueError where shifts would meet the pads of windows several frames deep."""
+    for mixer in (mixer for stage in planned for block in stage for mixer in block):
+        depth = mixer.partition.frames
+        if mixer.shifts_frames and isinstance(depth, int) and num_frames % min(depth, num_frames):
+            raise ValueError(
+                f"{num_frames} frames after embedding do not form windows of {depth} frames, in "
+                f"which shifts move: use a num_frames whose count after embedding is a multiple of "
+                f"{depth}"
+            )
 
 
 def _fit_bias(model: VideoModel, is_keys_chosen: bool) -> VideoModel:

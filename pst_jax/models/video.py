@@ -1,11 +1,13 @@
 """What every network of the library has: its input, its outputs, and the mean over frames."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+# Of the released PST; LAPS and TokShift initialise their heads as all else.
+_HEAD_INIT = nn.initializers.normal(0.01)
 Output = Literal["logits", "frame_logits", "frame_features", "features"]
 
 
@@ -34,16 +36,27 @@ class VideoModel(nn.Module):
         """Returns the prediction of each frame after embedding, float32 [B, T, num_classes]."""
         return self(video, train=train, output="frame_logits")
 
-    def classify(self, frames: jax.Array, train: bool, output: Output) -> jax.Array:
-        """Maps features of frames [B, T, C] to what `output` says."""
+    def classify(
+        self,
+        frames: jax.Array,
+        train: bool,
+        output: Output,
+        head_init: nn.initializers.Initializer = _HEAD_INIT,
+    ) -> jax.Array:
+        """Maps features of frames [B, T, C] to what `output` says.
+
+        Paper/code difference: the released LAPS and TokShift classify every frame and average the
+        logits; the mean comes first here, in all networks: the same but for rounding.
+        """
+        if output not in get_args(Output):
+            raise ValueError(f"output={output!r} must be one of {', '.join(get_args(Output))}")
         x = frames.astype(jnp.float32)
         if output == "frame_features":
             return x
         if output == "logits":
             x = mean_over_frames(x)
         x = nn.Dropout(self.head_dropout)(x, deterministic=not train)
-        init = nn.initializers.normal(0.01)
-        return nn.Dense(self.num_classes, kernel_init=init, name="head")(x)
+        return nn.Dense(self.num_classes, kernel_init=head_init, name="head")(x)
 
 
 def mean_over_frames(x: jax.Array) -> jax.Array:
@@ -62,6 +75,8 @@ def check_video(video: jax.Array, num_frames: int, size_px: int | None = None) -
         num_frames: the most frames that the model takes.
         size_px: the height and width that it was built for; None: any.
     """
+    if not hasattr(video, "ndim"):
+        raise ValueError(f"video is a {type(video).__name__}: it must be an array [B, F, H, W, 3]")
     if video.ndim != 5 or video.shape[-1] != 3 or 0 in video.shape:
         hint = "none of them 0"
         if video.ndim == 4 and video.shape[-1] == 3:

@@ -101,7 +101,7 @@ class Visformer(VideoModel):
         x = self._norm("norm", train)(x)
         if output == "features":
             return x
-        return self.classify(x.astype(jnp.float32).mean(axis=(2, 3)), train, output)
+        return self.classify(x.astype(jnp.float32).mean(axis=(2, 3)), train, output, head_init=INIT)
 
     def _norm(self, name: str, train: bool) -> nn.Module:
         return make_norm("batch", LAYER_NORM_EPS, name=name, train=train, dtype=self.dtype)
@@ -156,10 +156,10 @@ class Visformer(VideoModel):
             raise ValueError(f"depths={self.depths} must have three entries, one per stage")
         if self.image_size < 32:
             raise ValueError(f"image_size={self.image_size} must be at least 32")
-        if self.embed_dim % (2 * self.num_heads) or self.embed_dim % _GROUPS:
+        if self.embed_dim % self.num_heads or self.embed_dim % _GROUPS:
             raise ValueError(
-                f"embed_dim={self.embed_dim} must be a multiple of {_GROUPS} and of twice the "
-                f"num_heads={self.num_heads}"
+                f"embed_dim={self.embed_dim} must be a multiple of {_GROUPS} and of num_heads="
+                f"{self.num_heads}"
             )
 
 

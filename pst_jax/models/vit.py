@@ -93,7 +93,9 @@ class ViT(VideoModel):
         x = x + positions[:t].astype(x.dtype)
         x = self._blocks(x, (h, w), train)
         x = nn.LayerNorm(_LAYER_NORM_EPS, dtype=self.dtype, name="norm")(x)
-        return x if output == "features" else self.classify(x[:, :, 0], train, output)
+        return (
+            x if output == "features" else self.classify(x[:, :, 0], train, output, head_init=INIT)
+        )
 
     def _blocks(self, x: jax.Array, grid: tuple[int, int], train: bool) -> jax.Array:
         """Runs the blocks on tokens x [B, T, 1 + H * W, C]."""

@@ -41,6 +41,11 @@ class Mixer:
     stream: ChannelShift | None = None
     partition: Partition = Partition()
 
+    @property
+    def shifts_frames(self) -> bool:
+        """Whether a shift within the attention takes tokens or channels from other frames."""
+        return any(shift is not None for shift in (self.pattern, self.before, self.after))
+
 
 def move_in(x: jax.Array, mixer: Mixer, windows: Windows, num_heads: int) -> jax.Array:
     """Moves the tokens of frames to where they attend.
@@ -114,24 +119,22 @@ def positions(mixer: Mixer, windows: Windows) -> np.ndarray:
 
 
 def regions(mixer: Mixer, windows: Windows) -> np.ndarray | None:
-    """Numbers the parts of the clip that the cyclic shift brought together, by token that attends.
+    """Numbers the tokens that attend by what may see each other.
+
+    Regions are of places: a token that the patch shift brings is of the place where it attends.
 
     Returns:
-        int32 [G, W, M]: a query must not see a key of another region; G and W are 1 where all
-        groups agree; None without a shift.
+        int32 [G, W, M]: a query must not see a key of another region, which is one that the cyclic
+        shift brought from the clip's opposite side, or a pad of an odd axis; G and W are 1 where
+        all groups agree; None where all see each other.
     """
-    if windows.shift == (0, 0, 0):
-        return None
-    found = windows.regions
-    if mixer.pattern is not None and windows.shift[0]:
-        frames = source_frames(_offsets(mixer.pattern, windows), windows.grid[0])
-        found = np.take_along_axis(found, frames[:, None], axis=0)
-    return _group(found[..., None], mixer, windows)[..., 0].astype(np.int32)
+    found = _group(windows.regions[..., None], mixer, windows, fill=-1)[..., 0]
+    return None if (found == found[..., :1]).all() else found.astype(np.int32)
 
 
-def _group(values: np.ndarray, mixer: Mixer, windows: Windows) -> np.ndarray:
+def _group(values: np.ndarray, mixer: Mixer, windows: Windows, fill: int = 0) -> np.ndarray:
     """Groups values [T, W, n, C] of tokens."""
-    return shared(partitions.group(values[None], mixer.partition, windows.window[1:])[0])
+    return shared(partitions.group(values[None], mixer.partition, windows.window[1:], fill)[0])
 
 
 def shared(groups: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ stack of T frames of N = h * w tokens:
     axial (T + W + H)          T + w + h               (all, 1, 1), (1, 1, all), (1, all, 1)
     local-global (L + G)       T N / 4 + T N / 8       (all, half, half), then every other one
 
+(for even T, h and w; an odd axis counts as the even one above it where it is halved).
+
 Sources: TimeSformer (ICML 2021), Section 3 (joint, divided, axial, local-global); LAPS (ACM MM
 2022), Section 3 (leap); sparse: Sparse Transformers (2019), the strided pattern.
 """
@@ -24,6 +26,8 @@ from typing import Literal
 
 import einops
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +41,10 @@ class Leap:
 
 
 # How many tokens of an axis attend together: so many neighbours; all; the nearer half; every other
-# one of the axis (an odd axis has no half: all); or pairs of frames.
+# one of the axis (the halves of an odd axis are filled up with pads, which nobody sees); or pairs
+# of frames.
 Span = int | Literal["all", "half", "every_other"] | Leap
+_HALVES = ("half", "every_other")
 # (size, distance) of the tokens that attend together, by axis.
 Cut = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -78,6 +84,14 @@ class Partition:
         """Resolves the spans for a stack of windows (T, h, w)."""
         return tuple(map(_resolve, (self.frames, self.rows, self.columns), window))
 
+    def padded(self, window: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Returns the stack (T, h, w) with odd axes made even where they are halved."""
+        spans = (self.frames, self.rows, self.columns)
+        return tuple(
+            length + length % 2 if span in _HALVES and length > 1 else length
+            for span, length in zip(spans, window)
+        )
+
 
 def leap_distance(num_frames: int, level: int) -> int:
     """Returns how many frames apart leap attention's pairs are at a level.
@@ -95,6 +109,8 @@ def leap_distance(num_frames: int, level: int) -> int:
 
     Source: LAPS (ACM MM 2022), Section 3; checked with the released tables of pairs.
     """
+    # Paper/code difference: the release's older configs count levels from 0, its code from 1; and
+    # where T frames do not pair up it mixes the frames of different clips.
     distance = num_frames // 2**level if level >= 1 else 0
     if distance == 0 or num_frames % (2 * distance):
         legal = leap_levels(num_frames)
@@ -112,7 +128,9 @@ def leap_levels(num_frames: int) -> tuple[int, ...]:
     return tuple(level for level in levels if num_frames % (2 * (num_frames // 2**level)) == 0)
 
 
-def group(x: jax.Array, partition: Partition, window: tuple[int, int]) -> jax.Array:
+def group(
+    x: jax.Array, partition: Partition, window: tuple[int, int], fill: float = 0
+) -> jax.Array:
     """Puts tokens that attend together in groups.
 
     Args:
@@ -120,6 +138,7 @@ def group(x: jax.Array, partition: Partition, window: tuple[int, int]) -> jax.Ar
             extra tokens come first in a window.
         partition: what goes together.
         window: (h, w).
+        fill: value of pads, where halves of an odd axis need them.
 
     Returns:
         [B, G, W', M, C]: groups that differ in frames, and in place; M tokens in each.
@@ -129,11 +148,9 @@ def group(x: jax.Array, partition: Partition, window: tuple[int, int]) -> jax.Ar
     """
     frames = x.shape[1]
     if partition.is_sparse:
-        return (
-            einops.rearrange(x, "b t w n c -> b w (t n) c")
-            .reshape(x.shape[0], x.shape[2], -1, frames, x.shape[-1])
-            .transpose(0, 3, 1, 2, 4)
-        )
+        x = einops.rearrange(x, "b t w n c -> b w (t n) c")
+        return einops.rearrange(x, "b w (m g) c -> b g w m c", g=frames)
+    x = _pad(x, partition, window, fill)
     pattern, sizes = _rearrangement(partition, frames, x.shape[3], window)
     return einops.rearrange(x, " -> ".join(pattern), **sizes)
 
@@ -144,11 +161,37 @@ def ungroup(
     """Undoes `group`: [B, G, W', M, C] -> [B, T, W, n, C], where `inside` is (T, W, n)."""
     frames, num_windows, tokens = inside
     if partition.is_sparse:
-        x = x.transpose(0, 2, 3, 1, 4)  # [B, W, M, T, C]
-        x = x.reshape(x.shape[0], num_windows, frames, tokens, x.shape[-1])
-        return einops.rearrange(x, "b w t n c -> b t w n c")
+        x = einops.rearrange(x, "b g w m c -> b w (m g) c", w=num_windows)
+        return einops.rearrange(x, "b w (t n) c -> b t w n c", t=frames)
+    padded = partition.padded((frames, *window))
+    if padded[1:] != window:
+        tokens = padded[1] * padded[2]
     pattern, sizes = _rearrangement(partition, frames, tokens, window)
-    return einops.rearrange(x, " -> ".join(reversed(pattern)), w=num_windows, **sizes)
+    x = einops.rearrange(x, " -> ".join(reversed(pattern)), w=num_windows, **sizes)
+    x = x[:, :frames]
+    if padded[1:] != window:
+        x = x.reshape(*x.shape[:3], *padded[1:], x.shape[-1])[..., : window[0], : window[1], :]
+        x = x.reshape(*x.shape[:3], -1, x.shape[-1])
+    return x
+
+
+def _pad(x: jax.Array, partition: Partition, window: tuple[int, int], fill: float) -> jax.Array:
+    """Pads the ends of x [B, T, W, n, C] to what halves of odd axes need."""
+    clip = (x.shape[1], *window)
+    padded = partition.padded(clip)
+    if padded == clip:
+        return x
+    pad = np.pad if isinstance(x, np.ndarray) else jnp.pad
+    ends = [(0, new - old) for old, new in zip(clip, padded)]
+    x = pad(x, ((0, 0), ends[0], (0, 0), (0, 0), (0, 0)), constant_values=fill)
+    if padded[1:] != window:
+        b, t, w, _, c = x.shape
+        x = pad(
+            x.reshape(b, t, w, *window, c),
+            ((0, 0), (0, 0), (0, 0), *ends[1:], (0, 0)),
+            constant_values=fill,
+        ).reshape(b, t, w, -1, c)
+    return x
 
 
 def _rearrangement(
@@ -156,13 +199,14 @@ def _rearrangement(
 ) -> tuple[tuple[str, str], dict[str, int]]:
     """Returns the einops patterns of the windows and of the groups, and the sizes in them."""
     (k, s), (r, p), (q, u) = partition.cut((frames, *window))
+    frames, *window = partition.padded((frames, *window))
     if frames % (k * s):
         raise ValueError(
             f"{frames} frames after embedding do not form groups of {k} frames: use a num_frames "
             f"whose count after embedding is a multiple of {k * s}"
         )
     sizes = {"k": k, "s": s, "o": frames // (k * s)}
-    if (r, q) == window:
+    if [r, q] == window:
         return ("b (o k s) w n c", "b (o s) w (k n) c"), sizes | {"n": tokens}
     if (r, q) == (1, 1):
         return ("b (o k s) w n c", "b (o s) (w n) k c"), sizes | {"n": tokens}
@@ -177,6 +221,6 @@ def _resolve(span: Span, length: int) -> tuple[int, int]:
         return 2, leap_distance(length, span.level)
     if isinstance(span, int):
         return min(span, length), 1
-    if span == "all" or length % 2:
+    if span == "all" or length == 1:
         return length, 1
-    return length // 2, 2 if span == "every_other" else 1
+    return -(-length // 2), 2 if span == "every_other" else 1

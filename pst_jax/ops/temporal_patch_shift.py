@@ -46,7 +46,8 @@ def as_tile(pattern: str | Sequence[Sequence[int]]) -> Tile:
     try:
         tile = tuple(tuple(int(offset) for offset in row) for row in pattern)
         is_integral = tile == tuple(tuple(row) for row in pattern)
-    except (TypeError, ValueError):
+        is_integral &= all(abs(offset) < 2**31 for row in tile for offset in row)
+    except (OverflowError, TypeError, ValueError):
         tile, is_integral = (), False
     if not is_integral or not tile or not tile[0] or any(len(row) != len(tile[0]) for row in tile):
         raise ValueError(

@@ -75,6 +75,14 @@ def test_attention_costs_what_its_complexity_says(mixers):
     assert cost.count(model, 256).matmul == 2 * keys * tokens_times_width
 
 
+def test_halves_of_odd_windows_cost_those_of_the_even_ones_above():
+    shape = dict(num_frames=16, embed_dim=32, depths=(1,), num_heads=(2,))
+    model = pst_jax.create_model("pst_tiny", mixers="lg", **shape)
+    # 8 x 8 windows of 7 x 7 tokens, and pads: 8 x 8.
+    local_and_global = 8 * 64 // 4 + 8 * 64 // 8
+    assert cost.count(model, 224).matmul == 2 * local_and_global * 8 * 64 * 64 * 32
+
+
 def test_rematerialised_programs_count_once():
     plain, remat = (
         cost.count(pst_jax.create_model("pst_testing", remat=r), 32) for r in (False, True)

@@ -116,6 +116,18 @@ def test_a_single_frame_is_the_2d_network_unless_channels_are_lost(backbone):
         assert np.abs(outputs[mixers] - outputs["none"]).max() > 1e-3, mixers
 
 
+def test_mixers_in_deep_windows_that_roll_in_time_differ_too():
+    video = jax.random.normal(jax.random.key(0), (1, 8, 28, 28, 3))
+    shape = dict(SWIN, window=(4, 7, 7), num_frames=8, temporal_shift=True)
+    outputs = {
+        mixers: run(pst_jax.create_model("pst_testing", 5, mixers=mixers, **shape), video, False)
+        for mixers in ("none", "tsm", "patch", "pst", "periodic")
+    }
+    for i, first in enumerate(outputs):
+        for second in list(outputs)[:i]:
+            assert np.abs(outputs[first] - outputs[second]).max() > 1e-3, (first, second)
+
+
 @pytest.mark.parametrize("mixers", ["leap", "laps", "pst+leap"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_single_frame_cannot_leap(backbone, mixers):

@@ -27,6 +27,13 @@ PARAMS = {
     "visformer_leap": 39_758_192,
     "laps": 39_758_192,
 }
+# In millions, likewise.
+MILLIONS = {
+    **dict.fromkeys(("vit_base", "tokshift_base", "tokshift_base_16", "vit_laps_base"), 86.106),
+    **dict.fromkeys(("tokshift_base_384", "vit_laps_base_384"), 86.398),
+    **dict.fromkeys(("vit_large", "tokshift_large", "tokshift_large_12"), 304.101),
+    **{"vit_laps_large": 304.101, "laps_l": 40.032, "laps_h": 40.032, "laps_e": 40.162},
+}
 # Named by the papers; others may be added to the table, not taken away.
 NAMES = """
 pst_tiny pst_base pst_tiny_dagger pst_base_dagger swin2d_tiny swin2d_base videoswin_tiny
@@ -58,7 +65,8 @@ def test_shapes_and_exact_parameters(name):
     logits, shapes = jax.eval_shape(run, video)
     assert (logits.shape, logits.dtype) == ((2, 400), jnp.float32)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    assert PARAMS.get(name) in (None, count)
+    assert PARAMS.get(name, count) == count
+    assert MILLIONS.get(name, round(count / 1e6, 3)) == round(count / 1e6, 3)
     hash(model)  # a static argument of compiled programs
 
 
@@ -79,6 +87,12 @@ def test_shift_operators_add_no_parameters():
         ("pst_tiny", {"pattern": "Z"}, "unknown"),
         ("pst_tiny", {"pattern": ((1,) * 8,)}, "larger window"),
         ("pst_tiny", {"shift_stages": (5,)}, "stages with attention are 1 to 4"),
+        (["pst_tiny"], {}, "is unknown; did you mean"),
+        ("pst_tiny", {"mlp_ratio": 1e-4}, "an MLP without width"),
+        ("pst_tiny_dagger", {"num_frames": 14}, "7 frames .* do not form windows of 2 frames"),
+        ("videoswin_tiny", {"mixers": "patch", "num_frames": 20}, "10 .* windows of 8 frames"),
+        ("pst_tiny", {"pattern": ((float("inf"),),)}, "not a rectangle"),
+        ("pst_tiny", {"pattern": ((10**30, 0),)}, "not a rectangle"),
         ("pst_tiny", {"num_heads": (5, 6, 12, 24)}, "does not divide"),
         ("pst_tiny", {"depths": (2, 2)}, "one entry per stage"),
         ("pst_tiny", {"window": (1, 7)}, "three positive integers"),
@@ -103,7 +117,7 @@ def test_refuses_what_it_does_not_know(name, overrides, message):
         (("depths", "num_heads"), (2, "22", (0, 2), (2.0, 2), (-1, 2)), "integers of at least 1"),
         (("patch_size", "window"), (7, (1, 7), (1, 0, 7), (1, 7.5, 7), "777"), "three positive"),
         (("drop_path_rate", "head_dropout"), (-0.1, 1.0, "x"), r"a rate in \[0, 1\)"),
-        (("mlp_ratio",), (0, -1, "4", float("nan")), "a number above 0"),
+        (("mlp_ratio",), (0, -1, "4", float("nan"), True), "a number above 0"),
         (("qkv_bias", "remat", "shift_back", "alternate"), ("no", 1, None), "True or False"),
         (("shift_stages",), (1, "12", (0,)), "a tuple of stages, counted from 1"),
         (("dtype",), ("float99", "int32", "float64", 3), "'float32', 'bfloat16' or 'float16'"),
@@ -136,3 +150,19 @@ def test_a_table_of_one_frame_grows_where_frames_meet():
     assert pst_jax.create_model("swin2d_tiny").bias_window == (1, 7, 7)
     assert pst_jax.create_model("swin2d_tiny", mixers="tsm").bias_window == (1, 7, 7)
     assert pst_jax.create_model("swin2d_tiny", mixers="leap").bias_window == (16, 7, 7)
+
+
+def test_options_of_a_row_are_for_its_own_methods():
+    shape = dict(num_frames=8, depth=2)
+    assert pst_jax.create_model("vit_laps_base", depth=2).depth == 2  # its four levels are not ours
+    by_name = pst_jax.create_model("deit_small_tps", mixers="patch", **shape).mixers
+    assert by_name != pst_jax.create_model("deit_small_tsm", mixers="patch", **shape).mixers
+    other = pst_jax.create_model("pst_tiny_stages_1", mixers="leap+patch")
+    assert other.mixers == pst_jax.create_model("pst_tiny", mixers="leap+patch").mixers
+
+
+def test_rows_of_table_1_differ_in_their_mixers_alone():
+    rows = [name for name, v in variants.VARIANTS.items() if "Table 1 (" in (v.source or "")]
+    own = {"swin_tiny_avgpool", "swin_tiny_joint", "swin_tiny_local", "swin_tiny_sparse"}
+    blank = {pst_jax.create_model(name).clone(mixers=()) for name in rows if name not in own}
+    assert len(blank) == 1

@@ -35,6 +35,15 @@ def test_every_output_of_a_vit():
     chex.assert_shape(logits, (2, 5))
 
 
+def test_an_unknown_output_and_what_is_no_array_are_named():
+    model = pst_jax.create_model("vit_base", 5, **VIT)
+    init = lambda x, **options: model.init(jax.random.key(0), x, train=False, **options)  # noqa: E731
+    with pytest.raises(ValueError, match="output='feature' must be one of logits, frame_logits"):
+        jax.eval_shape(lambda x: init(x, output="feature"), video_of(model))
+    with pytest.raises(ValueError, match="video is a list: it must be an array"):
+        init([[0.0]])
+
+
 def test_fewer_frames_run_and_other_sizes_are_refused():
     model = pst_jax.create_model("vit_base", 5, **VIT)
     variables = jitted.init(model, video_of(model))
@@ -115,7 +124,8 @@ def test_an_uneven_image_leaves_out_what_fills_no_patch():
         ("vit_base", {"pos_embed": "none"}, "must be one of 'space', 'space_time'"),
         ("vit_base", {"depths": (2,)}, "no override 'depths'"),
         ("laps", {"depths": (7, 4)}, "three entries"),
-        ("laps", {"embed_dim": 100}, "embed_dim=100 must be a multiple of 8"),
+        ("laps", {"embed_dim": 100}, "embed_dim=100 must be a multiple of 8 and of num_heads=6"),
+        ("laps", {"levels": (True, True)}, "a tuple of levels"),
         ("laps", {"image_size": 16}, "at least 32"),
         ("laps", {"num_frames": 7}, "num_frames=7 .* no leap pairs"),
     ],

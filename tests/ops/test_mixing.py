@@ -111,3 +111,17 @@ def test_regions_are_grouped_as_the_tokens_are():
     in_time = Windows((4, 1, 1), (2, 1, 1), (1, 0, 0))
     pairs = mixing.regions(Mixer(partition=Partition(2)), in_time)[:, 0]
     assert [len(set(pair)) for pair in pairs] == [1, 2]
+
+
+def test_pads_of_halves_are_regions_of_their_own():
+    lg = Mixer(partition=Partition("all", "half", "half"))
+    regions = mixing.regions(lg, Windows((2, 3, 3), (1, 3, 3)))
+    assert regions.shape == (1, 4, 2 * 4)
+    assert [(window == -1).sum() for window in regions[0]] == [0, 4, 4, 6]
+    assert mixing.regions(lg, Windows((2, 4, 4), (1, 4, 4))) is None
+
+
+def test_a_patch_from_the_next_window_is_seen_where_windows_are_rolled_in_time():
+    mixer = Mixer(pattern=as_tile("C"), partition=Partition(4))
+    moved = mixing.regions(mixer, DEEP)
+    np.testing.assert_array_equal(moved, mixing.regions(Mixer(partition=Partition(4)), DEEP))
