@@ -38,11 +38,12 @@ seeds: setup
 	done; done
 	$(BIN)/python -m pst_jax.evaluation.report $(RUNS)/seed1 $(RUNS)/seed2 $(RUNS)/seed3
 
+# Compiling takes one core, and is most of the time: a file of tests per core.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist load -m slow
 
 lint: setup
 	$(BIN)/ruff check .
