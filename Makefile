@@ -2,6 +2,7 @@
 # make test: set-up, then lint and tests. Both keep to this folder; set-up runs once.
 #
 # PYTHON=python3.12   the interpreter to make the environment from (3.11 or newer)
+# JOBS=2              processes that run the tests
 # JAX=cuda13 | tpu    installs jax for an NVIDIA GPU (CUDA 13) or a TPU, instead of the CPU's
 
 PYTHON ?= python3
@@ -9,6 +10,7 @@ VENV ?= .venv
 # What the environment was made for, or the CPU's.
 JAX ?= $(or $(patsubst $(VENV)/.installed-%,%,$(wildcard $(VENV)/.installed-*)),cpu)
 RUNS ?= runs
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 EXTRA_cpu :=
@@ -38,12 +40,12 @@ seeds: setup
 	done; done
 	$(BIN)/python -m pst_jax.evaluation.report $(RUNS)/seed1 $(RUNS)/seed2 $(RUNS)/seed3
 
-# Compiling takes one core, and is most of the time: a file of tests per core.
+# A file of tests at a time in each of JOBS processes: most of their time is compiling, on one core.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -n auto --dist load -m slow
+	$(BIN)/python -m pytest -n $(JOBS) --dist load -m slow
 
 lint: setup
 	$(BIN)/ruff check .
