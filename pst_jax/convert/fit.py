@@ -1,9 +1,11 @@
 """Starts a model from the weights of another: a 2D image model, or a video model to fine-tune."""
 
+import dataclasses
+import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,32 +23,48 @@ from pst_jax.models.vit import ViT
 Shape = tuple[int, ...]
 
 
-def _inflate(kernel: np.ndarray, shape: Shape, model: Swin) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The weights to start from.
+
+    Attributes:
+        arrays: path -> array in our layout; what is unknown keeps its name.
+        misfits: path -> why what was given for it has no such layout.
+        is_image: whether a Swin's bias tables are those of a 2D image network.
+    """
+
+    arrays: Arrays
+    misfits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_image: bool = False
+
+
+def _inflate(kernel: np.ndarray, shape: Shape, model: Swin, is_image: bool) -> np.ndarray:
     return resize.inflate_patch_kernel(kernel, model.patch_size[0])
 
 
-def _resize_table(table: np.ndarray, shape: Shape, model: Swin) -> np.ndarray:
-    return resize.resize_bias_table(table, model.bias_window)
+def _resize_table(table: np.ndarray, shape: Shape, model: Swin, is_image: bool) -> np.ndarray:
+    return resize.resize_bias_table(table, model.bias_window, is_image=is_image)
 
 
-def _resize_volume(table: np.ndarray, shape: Shape, model: Swin) -> np.ndarray:
+def _resize_volume(table: np.ndarray, shape: Shape, model: Swin, is_image: bool) -> np.ndarray:
     return np.asarray(jax.image.resize(table, shape, "linear"))
 
 
-def _resize_tokens(table: np.ndarray, shape: Shape, model: ViT) -> np.ndarray:
+def _resize_tokens(table: np.ndarray, shape: Shape, model: ViT, is_image: bool) -> np.ndarray:
     return resize.resize_token_positions(table, shape)
 
 
-def _resize_grid(table: np.ndarray, shape: Shape, model: Visformer) -> np.ndarray:
+def _resize_grid(table: np.ndarray, shape: Shape, model: Visformer, is_image: bool) -> np.ndarray:
     return resize.resize_grid(table, shape[1:3])
 
 
+_TABLE = "/relative_position_bias_table"
 # By family: the paths of what depends on the size of the input, and how it is made to fit. All
 # else must have the model's shape.
 _ADAPTERS: dict[type[VideoModel], dict[str, Callable[..., np.ndarray]]] = {
     Swin: {
         r"^patch_embed/proj/kernel$": _inflate,
-        r"/relative_position_bias_table$": _resize_table,
+        f"{_TABLE}$": _resize_table,
         r"^pos_embed/embedding$": _resize_volume,
     },
     ViT: {r"^pos_embed$": _resize_tokens},
@@ -55,6 +73,9 @@ _ADAPTERS: dict[type[VideoModel], dict[str, Callable[..., np.ndarray]]] = {
 # Of an image network, what no video network has: the representation layer of ImageNet-21k, and a
 # distilled network's second token and classifier.
 _IMAGE_ONLY = re.compile(r"^(pre_logits|dist_token|head_dist)\b")
+_ANOTHER = (
+    "the checkpoint does not fit the model, which must be as deep and wide, with as many heads:"
+)
 # The attentions ahead of a block's last one, and their norms.
 _FURTHER = re.compile(r"^(.*/)(attn|norm1)_\d+/")
 
@@ -79,14 +100,16 @@ def init_from_2d(
         Variables for `model.apply`.
 
     Raises:
-        ValueError: listing every key that does not fit.
+        ValueError: if the state dict is no flat mapping of names to float arrays, or listing the
+            keys that do not fit.
 
     Source: Video-Swin (CVPR 2022), Section 3.3; the released PST repeats the table over all
     2T - 1 differences of time. TimeSformer (ICML 2021) for the copies.
     """
-    given, misfits = _by_path(read_names(state_dict, model), model, image_size)
-    given = {path: value for path, value in given.items() if not path.startswith("head/")}
-    return fit(given, model, seed=seed, image_size=image_size, misfits=misfits)[0]
+    given = _by_path(read_names(state_dict, model), model, image_size)
+    kept = {path: value for path, value in given.arrays.items() if not path.startswith("head/")}
+    given = dataclasses.replace(given, arrays=kept, is_image=True)
+    return fit(given, model, seed=seed, image_size=image_size)[0]
 
 
 def init_from_file(
@@ -105,31 +128,31 @@ def init_from_file(
         dropped.
 
     Raises:
-        ValueError: for a file of another kind, or one that does not fit the model.
+        ValueError: for no path, a file of another kind, or one that does not fit the model.
     """
     try:
-        given, misfits = _read(pathlib.Path(path), model, image_size)
-        return fit(given, model, seed=seed, image_size=image_size, misfits=misfits)
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise ValueError("give the path of an .npz of weights, or of a run's directory")
+        given = _read(pathlib.Path(path), model, image_size)
+        return fit(given, model, seed=seed, image_size=image_size)
     except ValueError as error:
         raise ValueError(f"init_from={path!r}: {error}") from None
 
 
-def _read(
-    source: pathlib.Path, model: VideoModel, image_size: int
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads a checkpoint; returns what `_by_path` does."""
-    if source.is_dir():
+def _read(file: pathlib.Path, model: VideoModel, image_size: int) -> Weights:
+    """Reads a checkpoint."""
+    if file.is_dir():
         from pst_jax import checkpoint  # here alone, so that converting needs no orbax
 
-        flat = trees.flatten(checkpoint.restore_variables(source)[0])
+        flat = trees.flatten(checkpoint.restore_variables(file)[0])
         names.check_family(flat, model)
-        return {path: np.asarray(value) for path, value in flat.items()}, {}
-    if not source.is_file():
+        return Weights({path: np.asarray(value) for path, value in flat.items()})
+    if not file.is_file():
         raise ValueError("there is no such file or directory")
     try:
-        if not zipfile.is_zipfile(source):
+        if not zipfile.is_zipfile(file):
             raise ValueError("not a zip file, or cut off")
-        with np.load(source, allow_pickle=False) as archive:
+        with np.load(file, allow_pickle=False) as archive:
             state_dict = {name: archive[name] for name in archive.files}
         if not state_dict or not all(isinstance(v, np.ndarray) for v in state_dict.values()):
             raise ValueError("a zip file of something else")
@@ -143,20 +166,15 @@ def _read(
     return _by_path(read_names(state_dict, model), model, image_size)
 
 
-def _by_path(
-    given: Arrays, model: VideoModel, image_size: int
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Maps bare released names to our paths and layouts; what is unknown keeps its name.
-
-    Returns:
-        Path -> array in our layout, and path -> why an array cannot have that layout.
-    """
+def _by_path(given: Arrays, model: VideoModel, image_size: int) -> Weights:
+    """Maps bare released names to our paths and layouts; what is unknown keeps its name."""
     paths = {
         names.bare_name(names.released_name(path, model)): path
         for path in trees.expected(model, image_size)
     }
     # An image model's classifier has another name, and its own class count.
     paths |= {"head.weight": "head/kernel", "head.bias": "head/bias"}
+    names.check_unique((name, paths.get(name, name)) for name in given)
     found, misfits = {}, {}
     for name, value in given.items():
         path = paths.get(name)
@@ -169,56 +187,70 @@ def _by_path(
             found[path] = names.to_our_layout(path, value, model)
         except ValueError as error:
             misfits[path] = f"misshapen: {path} is {value.shape}, {error}"
-    return found, misfits
+    # The patches of a 2D Swin have no axis of time: [o, i, h, w].
+    return Weights(found, misfits, np.ndim(given.get("patch_embed.proj.weight")) == 4)
 
 
 def fit(
-    given: Arrays, model: VideoModel, *, seed: int, image_size: int, misfits: Mapping[str, str]
+    given: Weights, model: VideoModel, *, seed: int, image_size: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Adapts weights to a model: inflates, resizes, starts a new head; the rest is strict.
 
     Args:
-        given: path -> array in our layout.
+        given: the weights.
         model: of `create_model`.
         seed: of what is new.
         image_size: side of the input; matters to a Swin with a position embedding alone.
-        misfits: path -> why what was given for it has no such layout.
 
     Returns:
         Variables for `model.apply`, and a line for every array that is new, copied, resized or
         dropped.
 
     Raises:
-        ValueError: listing every key that is unknown, missing or cannot be made to fit.
+        ValueError: listing the keys that are unknown, missing or cannot be made to fit.
     """
     wanted = trees.expected(model, image_size)
-    is_new_head = getattr(given.get("head/kernel"), "shape", None) != wanted["head/kernel"].shape
-    changes, problems, flat, new = [], [], {}, []
+    new = _new(given.arrays, wanted)
+    changes, problems, flat = [f"new: {path} {wanted[path].shape}" for path in new], [], {}
     for path, start in wanted.items():
-        source = _source(path, given)
-        if path.startswith("head/") and is_new_head:
-            new.append(path)
-        elif source in given:
-            try:
-                flat[path] = _fit_one(path, given[source], start.shape, model).astype(start.dtype)
-                changes += _changes(path, start.shape, source, given[source].shape)
-            except ValueError as error:
-                shape = given[source].shape
-                problems.append(f"misshapen: {path} is {shape}, not {start.shape}: {error}")
-        elif path.startswith("pos_embed/"):  # an option of Swin
-            new.append(path)
-        else:
-            problems.append(misfits.get(path) or f"missing: {path} {start.shape}")
-    changes = [f"new: {path} {wanted[path].shape}" for path in new] + changes
+        if path in new:
+            continue
+        source = _source(path, given.arrays)
+        value = given.arrays.get(source)
+        if value is None:
+            problems.append(given.misfits.get(path) or f"missing: {path} {start.shape}")
+            continue
+        try:
+            fitted = _fit_one(path, value, start.shape, model, given.is_image)
+            flat[path] = fitted.astype(start.dtype)
+            changes += _changes(path, start.shape, source, value.shape)
+        except ValueError as error:
+            problems.append(f"misshapen: {path} is {value.shape}, not {start.shape}: {error}")
+    dropped, unknown = _beside(given.arrays, wanted)
+    if problems or unknown:
+        raise ValueError(_ANOTHER + trees.listing(problems + unknown))
+    flat |= initial_leaves(model, new, seed, image_size)
+    return trees.unflatten(flat), changes + dropped
+
+
+def _new(given: Arrays, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> list[str]:
+    """Returns the paths that start afresh: a head of other classes, an embedding not given."""
+    head = given.get("head/kernel")
+    is_new_head = head is None or head.shape != wanted["head/kernel"].shape
+    return [
+        path
+        for path in wanted
+        if (path.startswith("head/") and is_new_head)
+        or (path.startswith("pos_embed/") and path not in given)  # an option of Swin
+    ]
+
+
+def _beside(given: Arrays, wanted: Collection[str]) -> tuple[list[str], list[str]]:
+    """Says what is given beside what is wanted: what may be dropped, and what is unknown."""
     rest = {path: f"{path} {value.shape}" for path, value in given.items() if path not in wanted}
-    changes += [f"dropped: {line}" for path, line in rest.items() if _IMAGE_ONLY.match(path)]
-    problems += [f"unknown: {line}" for path, line in rest.items() if not _IMAGE_ONLY.match(path)]
-    if problems:
-        raise ValueError(
-            "the checkpoint does not fit the model, which must be as deep and wide, with as many "
-            "heads:\n  " + "\n  ".join(problems)
-        )
-    return trees.unflatten(flat | initial_leaves(model, new, seed, image_size)), changes
+    dropped = [f"dropped: {line}" for path, line in rest.items() if _IMAGE_ONLY.match(path)]
+    unknown = [f"unknown: {line}" for path, line in rest.items() if not _IMAGE_ONLY.match(path)]
+    return dropped, unknown
 
 
 def _source(path: str, given: Arrays) -> str:
@@ -251,14 +283,17 @@ def initial_leaves(
     return init(jax.random.key(seed)) if paths else {}
 
 
-def _fit_one(path: str, value: np.ndarray, shape: Shape, model: VideoModel) -> np.ndarray:
+def _fit_one(
+    path: str, value: np.ndarray, shape: Shape, model: VideoModel, is_image: bool
+) -> np.ndarray:
     """Makes one array fit `shape`, if that can be."""
-    if value.shape == shape:
+    # A 2D table may by chance have as many rows as the model's.
+    if value.shape == shape and not (is_image and path.endswith(_TABLE)):
         return value
     if value.ndim == len(shape) and value.shape[-1] == shape[-1]:
         for pattern, adapt in _ADAPTERS[names.family_of(model).network].items():
             if re.search(pattern, path):
-                adapted = adapt(value, shape, model)
+                adapted = adapt(value, shape, model, is_image)
                 if adapted.shape == shape:
                     return adapted
     raise ValueError("another architecture")

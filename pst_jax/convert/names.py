@@ -6,12 +6,14 @@ Paths are ours, as in `trees`.
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import einops
+import jax.numpy as jnp
 import numpy as np
 
+from pst_jax.convert import trees
 from pst_jax.models.swin import Swin
 from pst_jax.models.video import VideoModel
 from pst_jax.models.visformer import Visformer
@@ -156,12 +158,63 @@ def bare_name(name: str) -> str:
 
 
 def bare_names(state_dict: Arrays) -> dict[str, np.ndarray]:
-    """Strips prefixes, and drops what is no weight (constants, counts of batches)."""
-    return {
-        bare_name(name): np.asarray(value)
-        for name, value in state_dict.items()
-        if not _BUFFER.search(name)
-    }
+    """Strips prefixes, and drops what is no weight (constants, counts of batches).
+
+    Raises:
+        ValueError: if this is no flat mapping of names to float arrays, or two names become one.
+    """
+    weights = {name: value for name, value in _flat(state_dict).items() if not _BUFFER.search(name)}
+    check_unique((name, bare_name(name)) for name in weights)
+    return {bare_name(name): value for name, value in float_arrays(weights).items()}
+
+
+def _flat(state_dict: Any) -> dict[str, Any]:
+    """Returns a state dict as a dict; raises ValueError if it is no flat mapping by name."""
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(
+            f"the state dict is a {type(state_dict).__name__}: give a mapping of names to arrays"
+        )
+    given = dict(state_dict)
+    if inner := {key: value for key, value in given.items() if isinstance(value, Mapping)}:
+        arrays = {key: sum(hasattr(v, "shape") for v in m.values()) for key, m in inner.items()}
+        best = max(arrays, key=arrays.get)
+        remedy = f"the inner one, [{best!r}]" if arrays[best] else "a flat one, name -> array"
+        raise ValueError(f"the state dict is a mapping of mappings, {[*inner]}: give {remedy}")
+    for key in given:
+        if not isinstance(key, str):
+            raise ValueError(f"the state dict has the key {key!r}: keys must be names, as text")
+    return given
+
+
+def check_unique(renamed: Iterable[tuple[str, str]]) -> None:
+    """Raises ValueError listing where two names, given with what they become, become one."""
+    first, lines = {}, []
+    for given, name in renamed:
+        if name in first:
+            lines.append(f"twice: {first[name]!r} and {given!r} are both {name}")
+        first.setdefault(name, given)
+    if lines:
+        raise ValueError("keep one of several names of a weight:" + trees.listing(lines))
+
+
+def float_arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns values as arrays; raises ValueError listing those that are no float arrays."""
+    arrays, lines = {}, []
+    for name, value in values.items():
+        try:
+            arrays[name] = np.asarray(value)
+            reason = f"dtype {arrays[name].dtype}"
+            is_float = jnp.issubdtype(arrays[name].dtype, jnp.floating)
+        except (TypeError, ValueError, RuntimeError) as error:  # ragged, or on another device
+            reason, is_float = str(error), False
+        if not is_float:
+            lines.append(f"no float array: {name} is {type(value).__name__}, {reason}")
+    if lines:
+        raise ValueError(
+            "weights must be float arrays (of a tensor v: v.detach().cpu().float().numpy()):"
+            + trees.listing(lines)
+        )
+    return arrays
 
 
 def to_our_layout(path: str, value: np.ndarray, model: VideoModel) -> np.ndarray:

@@ -34,27 +34,24 @@ def from_torch(state_dict: Arrays, model: VideoModel, image_size: int = 224) -> 
         arrays of the state dict's dtypes.
 
     Raises:
-        ValueError: listing every unknown, missing and misshapen key.
+        ValueError: if the state dict is no flat mapping of names to float arrays, or listing the
+            keys that are unknown, missing or misshapen.
     """
     given = read_names(state_dict, model)
-    problems, flat = [], {}
-    for path, wanted in trees.expected(model, image_size).items():
+    paths, shapes = {}, {}
+    for path, leaf in trees.expected(model, image_size).items():
         name = names.released_name(path, model)
-        shape = names.to_released_layout(path, np.broadcast_to(0.0, wanted.shape), model).shape
-        value = given.pop(names.bare_name(name), None)
-        if value is None:
-            problems.append(f"missing: {name}, {shape}")
-        elif value.shape != shape:
-            problems.append(f"misshapen: {name} is {value.shape}, where the model has {shape}")
-        else:
-            flat[path] = names.to_our_layout(path, value, model)
-    problems += [f"unknown: {name}, {value.shape}" for name, value in given.items()]
-    if problems:
+        paths[name] = path
+        shapes[name] = names.to_released_layout(path, np.broadcast_to(0.0, leaf.shape), model).shape
+    full = {names.bare_name(name): name for name in paths}
+    given = {full.get(name, name): value for name, value in given.items()}
+    if lines := trees.misfits(given, shapes):
         raise ValueError(
             "the state dict does not fit the model (another variant, class count, image_size or "
-            "num_frames? --config.init_from adapts a checkpoint to fine-tune it):\n  "
-            + "\n  ".join(problems)
+            "num_frames? --config.init_from adapts a checkpoint to fine-tune it):"
+            + trees.listing(lines)
         )
+    flat = {path: names.to_our_layout(path, given[name], model) for name, path in paths.items()}
     return trees.unflatten(flat)
 
 
@@ -62,7 +59,7 @@ def read_names(state_dict: Arrays, model: VideoModel) -> dict[str, np.ndarray]:
     """Returns bare released name -> array of what a file for the model holds.
 
     Raises:
-        ValueError: if the names are those of another family.
+        ValueError: if the names are those of another family, or not as `names.bare_names` wants.
     """
     given = names.bare_names(state_dict)
     if isinstance(model, ViT):
@@ -71,12 +68,15 @@ def read_names(state_dict: Arrays, model: VideoModel) -> dict[str, np.ndarray]:
     return given
 
 
-def to_torch(variables: Mapping[str, Any], model: VideoModel) -> dict[str, np.ndarray]:
+def to_torch(
+    variables: Mapping[str, Any], model: VideoModel, image_size: int = 224
+) -> dict[str, np.ndarray]:
     """Converts variables to the released names and layouts, bit for bit.
 
     Args:
         variables: of `model.init` or `from_torch`.
         model: of `create_model`.
+        image_size: side of the input; matters to a Swin with a position embedding alone.
 
     Returns:
         Released name -> array, with the prefixes of the released recogniser (`backbone.` and
@@ -85,12 +85,14 @@ def to_torch(variables: Mapping[str, Any], model: VideoModel) -> dict[str, np.nd
         don't count (the released momentum doesn't use it).
 
     Raises:
-        ValueError: for a network of which nothing was released.
+        ValueError: for a network of which nothing was released, or listing the variables that are
+            unknown, missing or misshapen.
     """
-    flat = trees.flatten(variables)
     _check_released(model)
+    flat = names.float_arrays(trees.flatten(variables))
+    _check_complete(flat, model, image_size)
     released = {
-        names.released_name(path, model): names.to_released_layout(path, np.asarray(value), model)
+        names.released_name(path, model): names.to_released_layout(path, value, model)
         for path, value in flat.items()
     }
     for path in flat:
@@ -103,6 +105,18 @@ def to_torch(variables: Mapping[str, Any], model: VideoModel) -> dict[str, np.nd
             prefix = f"backbone.layers.{stage}.blocks.{block}.attn."
             released |= {prefix + name: index for name, index in buffers.items()}
     return released
+
+
+def _check_complete(flat: Arrays, model: VideoModel, image_size: int) -> None:
+    """Raises ValueError where the variables are not the model's."""
+    names.check_family(flat, model)
+    wanted = {path: leaf.shape for path, leaf in trees.expected(model, image_size).items()}
+    if lines := trees.misfits(flat, wanted):
+        raise ValueError(
+            "the variables are not the model's (another variant, class count, image_size or "
+            'num_frames? give {"params": ...} and, of a Visformer, "batch_stats"):'
+            + trees.listing(lines)
+        )
 
 
 def _check_released(model: VideoModel) -> None:

@@ -22,7 +22,7 @@ def inflate_patch_kernel(kernel: np.ndarray, frames: int) -> np.ndarray:
     return np.tile(kernel, (frames, 1)) / np.asarray(frames, kernel.dtype)
 
 
-def resize_bias_table(table: np.ndarray, window: Window) -> np.ndarray:
+def resize_bias_table(table: np.ndarray, window: Window, *, is_image: bool = False) -> np.ndarray:
     """Resizes a relative position table to another window.
 
     In space as the released code: bicubic on the grid of differences. In time linear, which
@@ -33,6 +33,8 @@ def resize_bias_table(table: np.ndarray, window: Window) -> np.ndarray:
         table: float [rows, heads], of a square 2D window, or of a video window that has the
             rows and columns of `window` and another number of frames.
         window: (frames, rows, columns) to resize to.
+        is_image: whether the table is of a 2D window. The rows don't always tell: where they would
+            do for a video window too, they are read as such, unless this says otherwise.
 
     Returns:
         float [table_rows(window), heads], of the table's dtype.
@@ -43,7 +45,7 @@ def resize_bias_table(table: np.ndarray, window: Window) -> np.ndarray:
     rows, heads = table.shape
     spatial = table_rows((1, *window[1:]))
     slabs = rows // spatial
-    if rows == slabs * spatial and slabs % 2 == 1:
+    if rows == slabs * spatial and (slabs == 1 if is_image else slabs % 2 == 1):
         volume = table.reshape(slabs, spatial, heads)
     else:
         side = int(round(rows**0.5))

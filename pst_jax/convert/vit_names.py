@@ -9,7 +9,7 @@ import re
 import einops
 import numpy as np
 
-from pst_jax.convert.names import Arrays
+from pst_jax.convert.names import Arrays, check_unique
 
 _BLOCK = r"^transformer\.encoder\.layer\.(\d+)\."
 _JAX = r"^Transformer/encoderblock_(\d+)/"
@@ -61,15 +61,20 @@ def to_released(given: Arrays) -> dict[str, np.ndarray]:
 
     Returns:
         Released bare name -> array; query, key and value joined in that order.
+
+    Raises:
+        ValueError: if two names become one.
     """
-    renamed = dict(_rename(name, value) for name, value in given.items())
+    pairs = [_rename(name, value) for name, value in given.items()]
+    check_unique((name, new) for name, (new, _) in zip(given, pairs))
+    renamed = dict(pairs)
     for name in [name for name in renamed if ".attn.query." in name]:
         parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
-        if all(part in renamed and renamed[part].ndim for part in parts):
-            # Of unequal shapes they stay apart, and are listed as unknown.
+        joined = name.replace(".query.", ".qkv.")
+        if joined not in renamed and all(part in renamed and renamed[part].ndim for part in parts):
+            # Of unequal shapes they stay apart, and are listed as unknown; so beside a joined one.
             if len({renamed[part].shape for part in parts}) == 1:
-                joined = np.concatenate([renamed.pop(part) for part in parts])
-                renamed[name.replace(".query.", ".qkv.")] = joined
+                renamed[joined] = np.concatenate([renamed.pop(part) for part in parts])
     return renamed
 
 

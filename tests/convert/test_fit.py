@@ -12,7 +12,7 @@ import pytest
 
 import pst_jax
 from pst_jax import checkpoint, convert
-from pst_jax.convert.resize import resize_token_positions
+from pst_jax.convert.resize import resize_grid, resize_token_positions
 from pst_jax.training.state import TrainState
 
 SHAPE = dict(embed_dim=24, depths=(2, 2), num_heads=(3, 6))
@@ -137,8 +137,39 @@ def test_weights_of_something_else_are_refused_by_file_and_key(tmp_path):
     np.savez(path, **{"a": np.zeros(3), "patch_embed.proj.weight": np.zeros(3)})
     with pytest.raises(ValueError, match=r"init_from='.*other.npz': .* does not fit") as caught:
         convert.init_from_file(str(path), golden_files.model())
-    for line in ("unknown: a (3,)", "missing: norm/scale (48,)", f"misshapen: {KERNEL} is (3,)"):
+    missing = "missing: layers_0_blocks_0/norm1/bias (24,)"
+    for line in ("unknown: a (3,)", missing, f"misshapen: {KERNEL} is (3,)"):
         assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"weights.npz", ""])
+def test_no_path_is_refused(path):
+    with pytest.raises(ValueError, match=f"init_from={path!r}: give the path"):
+        convert.init_from_file(path, golden_files.model())
+
+
+@pytest.mark.parametrize(
+    ("side", "num_frames", "window"),
+    # The rows are those of 9 slabs of the window's; of a single one; of the whole clip's table.
+    [(8, 8, 3), (3, 8, 3), (8, 10, 3)],
+)
+def test_the_tables_of_an_image_network_are_resized_in_space_alone(
+    tmp_path, side, num_frames, window
+):
+    given = image_state_dict(side)
+    shape = SHAPE | {"window": (1, window, window), "num_frames": num_frames}
+    model = pst_jax.create_model("pst_tiny", 7, **shape)
+    size = 2 * window - 1
+    for variables in (convert.init_from_2d(given, model), from_npz(tmp_path, given, model)[0]):
+        for block in (0, 1):
+            source = given[f"layers.0.blocks.{block}.attn.relative_position_bias_table"]
+            image = source.reshape(1, 2 * side - 1, 2 * side - 1, 3)
+            table = variables["params"][f"layers_0_blocks_{block}"]["attn"][
+                "relative_position_bias_table"
+            ].reshape(-1, size, size, 3)
+            assert len(table) == num_frames - 1
+            for slab in table:
+                np.testing.assert_array_equal(slab, resize_grid(image, (size, size))[0])
 
 
 VISFORMER = golden_files.load("visformer")

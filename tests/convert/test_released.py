@@ -229,7 +229,10 @@ def test_weights_of_another_family_are_told_by_name():
         (
             "laps",
             {"embed_dim": 64},
-            ["stage2.0.attn.qkv.weight is (96, 32, 1, 1), where the model has (192, 64, 1, 1)"],
+            [
+                "patch_embed2.norm.bn.bias is (32,), where the model has (64,)",
+                "misshapen: 116 more",
+            ],
         ),
     ],
 )
@@ -251,6 +254,95 @@ def test_statistics_are_as_strict_as_parameters():
     del released[name]
     with pytest.raises(ValueError, match=f"missing: {name}"):
         convert.from_torch(released, model)
+
+
+NORM = "backbone.norm.weight"
+HOSTILE = {
+    "a list": ([1], "the state dict is a list: give a mapping of names to arrays"),
+    "nothing": (None, "the state dict is a NoneType"),
+    "a checkpoint": (
+        {"meta": {"epoch": 3}, "state_dict": RELEASED, "optimizer": {"state": {}}},
+        r"mappings, \['meta', 'state_dict', 'optimizer'\]: give the inner one, \['state_dict'\]",
+    ),
+    "an image checkpoint": ({"model": RELEASED}, r"give the inner one, \['model'\]"),
+    "variables": ({"params": {"norm": {"scale": np.ones(3)}}}, "give a flat one, name -> array"),
+    "a number as key": (RELEASED | {3: np.zeros(2)}, "has the key 3: keys must be names"),
+    "text": (RELEASED | {NORM: "x"}, f"no float array: {NORM} is str, dtype <U1"),
+    "objects": (RELEASED | {NORM: np.array([{}] * 48)}, f"{NORM} is ndarray, dtype object"),
+    "integers": (RELEASED | {NORM: np.ones(48, np.int32)}, f"{NORM} is ndarray, dtype int32"),
+    "a ragged list": (RELEASED | {NORM: [[1.0], []]}, f"no float array: {NORM} is list"),
+    "a weight twice": (
+        RELEASED | {f"module.{NORM}": np.zeros(48)},
+        f"twice: '{NORM}' and 'module.{NORM}' are both norm.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_is_no_state_dict_is_refused_in_a_few_words(case):
+    given, message = HOSTILE[case]
+    for read in (convert.from_torch, convert.init_from_2d):
+        with pytest.raises(ValueError, match=message) as error:
+            read(given, golden_files.model())
+        assert len(str(error.value)) < 300
+
+
+def test_integers_that_no_weight_is_are_dropped():
+    model, released = small("laps")
+    given = released | {"norm.bn.num_batches_tracked": np.array(3)}
+    given |= {"module.norm.bn.num_batches_tracked": np.array(4)}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        convert.from_torch(given, model),
+        convert.from_torch(released, model),
+    )
+
+
+def test_of_many_keys_that_do_not_fit_twenty_are_shown_and_the_rest_counted():
+    model, released = small("vit2d")
+    for read in (convert.from_torch, convert.init_from_2d):
+        with pytest.raises(ValueError) as error:
+            read({f"odd.{i}": np.zeros(2) for i in range(23)}, model)
+        lines = str(error.value).split("\n  ")[1:]
+        for kind, rest in (("missing", len(released) - 20), ("unknown", 3)):
+            of_kind = [line for line in lines if line.startswith(kind)]
+            assert len(of_kind) == 21
+            if read is convert.from_torch or kind == "unknown":
+                assert of_kind[-1] == f"{kind}: {rest} more"
+
+
+def test_variables_that_are_not_the_models_give_no_state_dict():
+    model, released = small("laps")
+    variables = convert.from_torch(released, model)
+    statistics = variables.pop("batch_stats")
+    with pytest.raises(ValueError, match=r"missing: norm/mean, \(64,\)") as error:
+        convert.to_torch(variables, model)
+    assert 'of a Visformer, "batch_stats"' in str(error.value)
+    scale = variables["params"]["norm"].pop("scale")
+    variables["params"]["norm"] |= {"scales": scale, "bias": np.zeros(3)}
+    with pytest.raises(ValueError) as error:
+        convert.to_torch(variables | {"batch_stats": statistics}, model)
+    assert str(error.value).split("\n  ")[1:] == [
+        "misshapen: norm/bias is (3,), where the model has (64,)",
+        "missing: norm/scale, (64,)",
+        "unknown: norm/scales, (64,)",
+    ]
+    with pytest.raises(ValueError, match=r"missing: \d+ more"):
+        convert.to_torch({"params": {}}, model)
+
+
+def test_variables_of_another_family_or_depth_give_no_state_dict():
+    model, released = small("vit2d")
+    variables = convert.from_torch(released, model)
+    with pytest.raises(ValueError, match="weights of a ViT, and the model is a Visformer"):
+        convert.to_torch(variables, small("laps")[0])
+    shallow, deep = (
+        golden_files.model_of("vit2d", VIT["vit2d/config"], depth=depth) for depth in (3, 5)
+    )
+    with pytest.raises(ValueError, match=r"unknown: blocks_3/attn/qkv/kernel, \(32, 96\)"):
+        convert.to_torch(variables, shallow)
+    with pytest.raises(ValueError, match=r"missing: blocks_4/attn/qkv/kernel, \(32, 96\)"):
+        convert.to_torch(variables, deep)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,19 @@ def test_a_table_of_no_known_window_is_refused():
         resize_bias_table(np.zeros((150, 2)), (16, 7, 7))
 
 
+@pytest.mark.parametrize(("side", "window"), [(8, 3), (8, 2), (14, 2), (5, 2)])
+def test_a_2d_table_with_the_rows_of_a_video_window_is_told_apart(side, window):
+    table = np.random.default_rng(0).normal(size=((2 * side - 1) ** 2, 2))
+    size = 2 * window - 1
+    resized = resize_bias_table(table, (4, window, window), is_image=True)
+    image = resize_grid(table.reshape(1, 2 * side - 1, 2 * side - 1, 2), (size, size))
+    np.testing.assert_array_equal(
+        resized.reshape(7, -1, 2), np.tile(image.reshape(1, -1, 2), (7, 1, 1))
+    )
+    with pytest.raises(ValueError, match=f"of {3 * size**2} rows"):
+        resize_bias_table(np.zeros((3 * size**2, 2)), (4, window, window), is_image=True)
+
+
 # Of the axis (0, 1) at -1/4, 1/4, 3/4 and 5/4, by the cubic with a = -3/4 and held ends: twice 0's
 # or 1's weights w(x), w(5/4) = -27/256, w(3/4) + w(7/4) = 67/256 - 9/256.
 AXIS = np.array([-27, 58, 198, 283]) / 256

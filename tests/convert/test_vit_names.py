@@ -102,6 +102,23 @@ def test_a_file_of_the_jax_vit_with_odd_entries_lists_them():
         assert line in str(error.value)
 
 
+def test_a_weight_under_two_kinds_of_names_is_refused():
+    given = jax_vit()
+    for name, message in (
+        ("cls_token", "'cls' and 'cls_token' are both cls_token"),
+        ("blocks.0.attn.qkv.weight", "unknown: blocks.0.attn.query.weight"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert.init_from_2d(given | {name: RELEASED[f"base_model.{name}"]}, MODEL)
+
+
+def test_object_arrays_are_refused_for_their_dtype():
+    given = {name: value.astype(object) for name, value in RELEASED.items()}
+    with pytest.raises(ValueError, match="no float array: .* dtype object") as error:
+        convert.init_from_2d(given, MODEL)
+    assert "not (32, 96)" not in str(error.value)
+
+
 def test_a_file_of_the_jax_vit_is_known_for_what_it_is():
     with pytest.raises(ValueError, match="weights of a ViT, and the model is a Swin"):
         convert.init_from_2d(jax_vit(), golden_files.model())
