@@ -9,14 +9,5 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax  # noqa: E402
-import pytest  # noqa: E402
 
 jax.config.update("jax_default_matmul_precision", "highest")
-
-
-@pytest.fixture(scope="session")
-def published_rows():
-    """Every published row, counted: half a minute."""
-    from pst_jax.evaluation import cost
-
-    return cost.table(cost.published_names())

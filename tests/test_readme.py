@@ -7,7 +7,6 @@ import re
 import pytest
 
 import pst_jax
-from pst_jax.evaluation import cost
 from pst_jax.models.schedules import METHODS, options_of
 from pst_jax.models.variants import VARIANTS
 
@@ -56,8 +55,3 @@ def test_the_python_of_the_readme_runs():
     assert len(blocks) == 2
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
-
-
-def test_the_table_of_costs_is_what_the_command_prints(published_rows):
-    start = TEXT.index("| model ")
-    assert TEXT[start : TEXT.index("\n\n", start)] == cost.as_text(published_rows)

@@ -1,5 +1,6 @@
 """The only attention module: every method differs in its Mixer alone."""
 
+import dataclasses
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -92,7 +93,7 @@ class Attention(nn.Module):
         extra = attend(query[..., :count, :, :], key, value, None)
         grouped = partitions.group(qkv[..., count:, :], self.mixer.partition, window)
         inside = (x.shape[1], 1, x.shape[3] - count)
-        patches = self._attend(grouped, windows)
+        patches = self._attend(grouped, dataclasses.replace(windows, num_extra=0))
         patches = partitions.ungroup(patches, self.mixer.partition, window, inside)
         out = jnp.concatenate([extra.reshape(*extra.shape[:-2], -1), patches], axis=-2)
         whole = mixing.Mixer(pattern=self.mixer.pattern, shift_back=self.mixer.shift_back)

@@ -129,7 +129,8 @@ def test_models_are_named_with_overrides():
     )
     model = benchmark.parse_model(spec, 4, "bfloat16")
     assert (model.window, model.bias_keys, model.drop_path_rate) == ((2, 7, 7), "own", 0.1)
-    assert len(model.mixers[0][1].pattern) == 2 and not model.mixers[0][1].shift_back
+    ((_, (mixer,)), _) = model.mixers
+    assert len(mixer.pattern) == 2 and not mixer.shift_back
     assert model.num_frames == 4 and model.dtype == "bfloat16"
     assert benchmark.parse_model("pst_testing:dtype=float32", dtype="bfloat16").dtype == "float32"
 

@@ -1,3 +1,5 @@
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,18 @@ def test_counts_what_the_papers_tool_counts(name):
     ours = (counted.conv_linear, counted.matmul, counted.norm, counted.total)
     exact = 1e-3 if "visformer" not in name and name not in ("laps", "tokshift_base") else 4e-3
     np.testing.assert_allclose(np.array(ours) / 1e9, MEASURED[name], rtol=0, atol=exact)
+
+
+@pytest.fixture(scope="module")
+def published_rows():
+    """Every published row, counted: half a minute."""
+    return cost.table(cost.published_names())
+
+
+def test_the_readme_has_the_table_that_the_command_prints(published_rows):
+    text = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+    start = text.index("| model ")
+    assert text[start : text.index("\n\n", start)] == cost.as_text(published_rows)
 
 
 def test_every_published_figure_is_met(published_rows):

@@ -134,7 +134,8 @@ def test_texts_stay_inside_the_picture_and_apart(monkeypatch, tiles, side, num_f
         (((1, 2), (3,)), (7, 7), 16, "rectangle"),
         ("C", (2, 7), 16, "pattern='C' is 3x3 cells, larger than the window of 2x7"),
         ("B", (7, 1), 16, "larger than the window of 7x1"),
-        (((0, 10**30),), (7, 7), 16, "beyond 999"),
+        (((0, 1000),), (7, 7), 16, "beyond 999"),
+        (((0, 10**30),), (7, 7), 16, "rectangle of integers"),
         (((0, 32),), (7, 7), 100, "reach over 33 frames and at most 32"),
     ],
 )
