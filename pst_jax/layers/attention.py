@@ -85,7 +85,7 @@ class Attention(nn.Module):
         An extra token attends over its own frame, so that a classifier on it sees all patches;
         patches attend in their groups, without it.
         """
-        whole = mixing.Mixer(pattern=self.mixer.pattern, before=self.mixer.before)
+        whole = dataclasses.replace(self.mixer, partition=partitions.Partition())
         x = mixing.move_in(x, whole, windows, self.num_heads)  # [B, T, 1, N, C]
         qkv = qkv(x)
         window, count = windows.window[1:], windows.num_extra
@@ -96,7 +96,6 @@ class Attention(nn.Module):
         patches = self._attend(grouped, dataclasses.replace(windows, num_extra=0))
         patches = partitions.ungroup(patches, self.mixer.partition, window, inside)
         out = jnp.concatenate([extra.reshape(*extra.shape[:-2], -1), patches], axis=-2)
-        whole = mixing.Mixer(pattern=self.mixer.pattern, shift_back=self.mixer.shift_back)
         return mixing.move_out(out, whole, windows)
 
     def _heads(self, qkv: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -144,11 +144,7 @@ class Block(nn.Module):
         depth = mixer.partition.frames if isinstance(mixer.partition.frames, int) else 1
         window = (depth, *(self.window or grid))
         cut = windows.fit(clip, window, self.is_shifted, num_extra)
-        if cut.grid[0] != clip[0] and mixer.shifts_frames:  # pads would come between them
-            raise ValueError(
-                f"{clip[0]} frames after embedding do not form windows of {depth} frames: use a "
-                f"num_frames whose count after embedding is a multiple of {depth}"
-            )
+        mixer.check_frames(clip[0])
         # After the norm, so that pads are zeros: as released, they attend with k and v of their
         # own (the biases) where windows are not shifted.
         x = windows.pad_clip(x, clip, cut.grid)

@@ -130,11 +130,7 @@ class Swin(VideoModel):
                 name=f"layers_{stage}_blocks_{block}",
             )(x, (h, w), train=train)
 
-        if self.remat:
-            run = nn.remat(run, static_argnums=2)
-        x = x.reshape(b, t, h * w, -1)
-        for block in range(self.depths[stage]):
-            x = run(self, x, block)
+        x = self.run_blocks(run, x.reshape(b, t, h * w, -1), self.depths[stage])
         x = x.reshape(b, t, h, w, -1)
         if stage < len(self.depths) - 1:
             x = PatchMerging(self.dtype, name=f"layers_{stage}_downsample")(x)

@@ -268,7 +268,8 @@ def _make(variant: Variant, num_classes: int, overrides: Mapping[str, Any]) -> V
     if mixers == variant.mixers:  # the row's options are for its own methods
         chosen = dict(variant.options) | chosen
     planned = schedules.schedule(mixers, depths, model.num_tokens, window, **chosen)
-    _check_windows(planned, model.num_tokens)
+    for mixer in (mixer for stage in planned for block in stage for mixer in block):
+        mixer.check_frames(model.num_tokens)
     return _fit_bias(model.clone(mixers=planned), "bias_keys" in overrides)
 
 
@@ -289,18 +290,6 @@ def _check(model: VideoModel, options: Mapping[str, Any]) -> None:
             f"levels={levels} are more than the {sum(depths)} blocks with attention: give at most "
             "one for each"
         )
-
-
-def _check_windows(planned: schedules.Mixers, num_frames: int) -> None:
-    """Raises ValueError where shifts would meet the pads of windows several frames deep."""
-    for mixer in (mixer for stage in planned for block in stage for mixer in block):
-        depth = mixer.partition.frames
-        if mixer.shifts_frames and isinstance(depth, int) and num_frames % min(depth, num_frames):
-            raise ValueError(
-                f"{num_frames} frames after embedding do not form windows of {depth} frames, in "
-                f"which shifts move: use a num_frames whose count after embedding is a multiple of "
-                f"{depth}"
-            )
 
 
 def _fit_bias(model: VideoModel, is_keys_chosen: bool) -> VideoModel:

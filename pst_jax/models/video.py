@@ -1,5 +1,6 @@
 """What every network of the library has: its input, its outputs, and the mean over frames."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import flax.linen as nn
@@ -14,8 +15,9 @@ Output = Literal["logits", "frame_logits", "frame_features", "features"]
 class VideoModel(nn.Module):
     """Base of the networks: a backbone by frame, and one classifier over the mean of frames.
 
-    A subclass has attributes `num_classes`, `num_frames` and `head_dropout`, and a `__call__(video,
-    *, train, output)` that checks the video, ends in `classify`, and returns what `output` says:
+    A subclass has attributes `num_classes`, `num_frames`, `head_dropout` and `remat`, and a
+    `__call__(video, *, train, output)` that checks the video, ends in `classify`, and returns what
+    `output` says:
 
         "logits": float32 [B, num_classes];
         "frame_logits": float32 [B, T, num_classes], whose mean over frames they are;
@@ -23,6 +25,11 @@ class VideoModel(nn.Module):
         "features": the last tokens, of the compute dtype: [B, T, H, W, C], or [B, T, 1 + H * W, C]
             with the class token first.
     """
+
+    @property
+    def num_tokens(self) -> int:
+        """Frames T after embedding."""
+        return self.num_frames
 
     def features(self, video: jax.Array, *, train: bool) -> jax.Array:
         """Returns the backbone's last tokens, of the compute dtype."""
@@ -35,6 +42,14 @@ class VideoModel(nn.Module):
     def frame_logits(self, video: jax.Array, *, train: bool) -> jax.Array:
         """Returns the prediction of each frame after embedding, float32 [B, T, num_classes]."""
         return self(video, train=train, output="frame_logits")
+
+    def run_blocks(self, run: Callable, x: jax.Array, count: int) -> jax.Array:
+        """Runs blocks 0 to count - 1 by run(model, x, block) -> x, under `remat` recomputed."""
+        if self.remat:
+            run = nn.remat(run, static_argnums=2)
+        for block in range(count):
+            x = run(self, x, block)
+        return x
 
     def classify(
         self,

@@ -58,11 +58,6 @@ class Visformer(VideoModel):
     remat: bool = False
 
     @property
-    def num_tokens(self) -> int:
-        """Frames T after embedding."""
-        return self.num_frames
-
-    @property
     def attention_stages(self) -> tuple[tuple[int, ...], tuple[int, int, int]]:
         """Blocks of each stage with attention, and the tokens (frames, rows, columns) in it."""
         side = (self.image_size + 1) // 2 // 4 // 2
@@ -142,12 +137,8 @@ class Visformer(VideoModel):
                 name=name,
             )(x, (h, w), train=train)
 
-        if self.remat:
-            run = nn.remat(run, static_argnums=2)
         x = x if stage == 0 else x.reshape(b, t, h * w, c)
-        for block in range(self.depths[stage]):
-            x = run(self, x, block)
-        return x.reshape(b, t, h, w, c)
+        return self.run_blocks(run, x, self.depths[stage]).reshape(b, t, h, w, c)
 
     @nn.nowrap
     def check_attributes(self) -> None:

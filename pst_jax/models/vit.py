@@ -55,11 +55,6 @@ class ViT(VideoModel):
     remat: bool = False
 
     @property
-    def num_tokens(self) -> int:
-        """Frames T after embedding."""
-        return self.num_frames
-
-    @property
     def attention_stages(self) -> tuple[tuple[int, ...], tuple[int, int, int]]:
         """Blocks of each stage with attention, and the tokens (frames, rows, columns) in it."""
         side = self.image_size // self.patch_size
@@ -112,11 +107,7 @@ class ViT(VideoModel):
                 name=f"blocks_{block}",
             )(x, grid, train=train)
 
-        if self.remat:
-            run = nn.remat(run, static_argnums=2)
-        for block in range(self.depth):
-            x = run(self, x, block)
-        return x
+        return self.run_blocks(run, x, self.depth)
 
     @nn.nowrap
     def check_attributes(self) -> None:

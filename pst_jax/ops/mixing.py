@@ -46,6 +46,16 @@ class Mixer:
         """Whether a shift within the attention takes tokens or channels from other frames."""
         return any(shift is not None for shift in (self.pattern, self.before, self.after))
 
+    def check_frames(self, num_frames: int) -> None:
+        """Raises ValueError where a shift would meet the pads of windows several frames deep."""
+        depth = self.partition.frames
+        if self.shifts_frames and isinstance(depth, int) and num_frames % min(depth, num_frames):
+            raise ValueError(
+                f"{num_frames} frames after embedding do not form windows of {depth} frames, in "
+                f"which shifts move: use a num_frames whose count after embedding is a multiple of "
+                f"{depth}"
+            )
+
 
 def move_in(x: jax.Array, mixer: Mixer, windows: Windows, num_heads: int) -> jax.Array:
     """Moves the tokens of frames to where they attend.
