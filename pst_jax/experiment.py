@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from pst_jax import config_keys
+from pst_jax.data import clips
 from pst_jax.data.index import Record, fingerprint, read_class_names, read_index
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation.views import AVERAGES
@@ -28,7 +29,7 @@ class Experiment:
         model: the network.
         clip: how training takes clips.
         normalise: pixels to the network's input, in training and evaluation alike.
-        eval_short_side_px: of the frames in evaluation; 0: as `view_clip` says.
+        eval_short_side_px: of the frames in evaluation; 0: as `clips.view_spec` says.
         train_records: videos to train on; none where it was built for evaluation.
         test_records: videos to evaluate on.
         class_names: one per class; None where the data have none.
@@ -49,16 +50,8 @@ class Experiment:
         return {name: fingerprint(records) for name, records in lists.items() if records}
 
     def view_clip(self, num_crops: int) -> ClipSpec:
-        """Returns how evaluation takes clips.
-
-        As released, the middle square is cut from frames of training's shorter side (256 px), and
-        three squares from frames whose shorter side is the square's (224 px).
-        """
-        usual = self.clip.size_px
-        if num_crops == 1:
-            usual = max(self.clip.short_side_px, self.clip.size_px)
-        short = self.eval_short_side_px or usual
-        return dataclasses.replace(self.clip, short_side_px=short, short_side_max_px=None)
+        """Returns how evaluation takes clips."""
+        return clips.view_spec(self.clip, num_crops, self.eval_short_side_px)
 
 
 def build(config: ConfigDict, is_training: bool = True) -> Experiment:

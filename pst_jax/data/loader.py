@@ -17,8 +17,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from pst_jax.data import sampling, transforms
-from pst_jax.data.decode import VideoError, open_video
+from pst_jax.data import clips, transforms
+from pst_jax.data.decode import VideoError
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
 
@@ -95,9 +95,9 @@ def train_batches(
             transforms.flipped_label(record.label, spec.flip, spec.flip_labels)
     num_steps = num_train_steps(len(records), batch_size, num_epochs, host_count)
     load = _TrainClip(tuple(records), spec, seed)
-    clips = grain.MapDataset.range(len(records) * num_epochs).map(load)
+    rows = grain.MapDataset.range(len(records) * num_epochs).map(load)
     # Batching before the work is cut among processes: afterwards, batches depend on their number.
-    batches = clips.batch(batch_size, drop_remainder=True, batch_fn=_stack)
+    batches = rows.batch(batch_size, drop_remainder=True, batch_fn=_stack)
     batches = batches[: num_steps * host_count][host_index::host_count][start_step:]
     return _iterate(batches, num_threads, num_workers)
 
@@ -160,69 +160,6 @@ def eval_batches(
     return _iterate(batches[host_index::host_count], num_threads, num_workers)
 
 
-def load_train_clip(
-    record: Record, spec: ClipSpec, rng: np.random.Generator
-) -> tuple[np.ndarray, int]:
-    """Reads a random clip of a video, randomly cropped and mirrored.
-
-    Args:
-        record: the video.
-        spec: how clips are taken.
-        rng: all that is random.
-
-    Returns:
-        uint8 [T, S, S, 3] and the label, which mirroring may have changed.
-
-    Raises:
-        VideoError: if the video cannot be read.
-    """
-    clip = _read_clip(record.path, spec, rng=rng)
-    clip = transforms.random_square(clip, spec, rng)
-    is_drawn = rng.random() < 0.5  # drawn for every clip, as released
-    mirrored = transforms.flipped_label(record.label, spec.flip, spec.flip_labels or ())
-    if is_drawn and mirrored is not None:
-        return transforms.flip_horizontally(clip), mirrored
-    return clip, record.label
-
-
-def load_view(
-    record: Record, spec: ClipSpec, view: int = 0, num_clips: int = 1, num_crops: int = 1
-) -> np.ndarray:
-    """Reads one test view of a video.
-
-    Args:
-        record: the video.
-        spec: how clips are taken.
-        view: crop * num_clips + clip, in [0, num_crops * num_clips - 1].
-        num_clips: clips per video.
-        num_crops: 1 (the middle) or 3 (left, right, middle, or top, bottom, middle).
-
-    Returns:
-        uint8 [T, S, S, 3].
-
-    Raises:
-        VideoError: if the video cannot be read.
-    """
-    crop, clip = divmod(view, num_clips)
-    frames = _read_clip(record.path, spec, view=clip, num_views=num_clips)
-    frames = transforms.resize_short_side(frames, spec.short_side_px)
-    height, width = frames.shape[1:3]
-    if num_crops == 3:
-        box = transforms.three_crop_boxes(height, width, spec.size_px)[crop]
-    else:
-        box = transforms.centre_crop_box(height, width, spec.size_px)
-    return transforms.crop(frames, box)
-
-
-def _read_clip(path: str, spec: ClipSpec, **which: Any) -> np.ndarray:
-    """uint8 [T, H, W, 3]; `which` says which clip to `sampling.clip_indices`."""
-    with open_video(path) as video:
-        indices = sampling.clip_indices(
-            spec.sampling, video.num_frames, spec.num_frames, spec.stride_frames, **which
-        )
-        return video.read(indices)
-
-
 @dataclasses.dataclass(frozen=True)
 class _TrainClip:
     """Makes the clip at a position of the shuffled stream; sent to the worker processes."""
@@ -239,7 +176,7 @@ class _TrainClip:
             # The same numbers for every attempt: all but the video stays as it was.
             rng = np.random.default_rng([self.seed, _CLIP, int(position)])
             try:
-                video, label = load_train_clip(self.records[index], self.spec, rng)
+                video, label = clips.load_train_clip(self.records[index], self.spec, rng)
             except VideoError as error:
                 problem = problem or error
                 index = self._replacement(first, attempt)
@@ -277,7 +214,7 @@ class _EvalClip:
         record = self.records[index]
         fields = dict(label=record.label, index=index, view=view)
         try:
-            video = load_view(record, self.spec, view, self.num_clips, self.num_crops)
+            video = clips.load_view(record.path, self.spec, view, self.num_clips, self.num_crops)
         except VideoError as error:
             return _row(black, is_valid=False, problem=str(error), **fields)
         if self.shuffle_frames:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.special
 
 from pst_jax import sharding
-from pst_jax.data import loader
+from pst_jax.data.clips import load_view
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation.page import FrameCurves, SeenClip
@@ -44,7 +44,7 @@ def worst(
             predicted=int(predicted[row]),
             label_probability=float(on_label[row]),
             predicted_probability=float(probabilities[row, predicted[row]]),
-            frames=loader.load_view(records[row], clip),
+            frames=load_view(records[row].path, clip),
         )
         for row in rows
     ]
@@ -96,7 +96,7 @@ def frame_curves(
     """
     shown = []
     for row in rows:
-        frames = loader.load_view(records[row], clip)
+        frames = load_view(records[row].path, clip)
         label = records[row].label
         curves = {
             name: scipy.special.softmax(np.asarray(predict(frames[None]))[0], axis=-1)[:, label]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from video_files import frames_of_noise, write_video
 
-from pst_jax.data import loader
+from pst_jax.data import clips, loader
 from pst_jax.data.decode import VideoError
 from pst_jax.data.index import Record
 from pst_jax.data.loader import ClipSpec
@@ -215,7 +215,7 @@ def test_a_view_is_crop_times_clips_plus_clip(records):
     for index, batch in enumerate(batches):
         assert batch["view"].dtype == np.int32 and batch["view"].tolist() == list(range(6))
         for view in range(6):
-            expected = loader.load_view(records[index], TEST_SPEC, view, 2, 3)
+            expected = clips.load_view(records[index].path, TEST_SPEC, view, 2, 3)
             np.testing.assert_array_equal(batch["video"][view], expected)
     videos = batches[0]["video"]
     assert (videos[0] != videos[1]).any()  # another clip, the same crop
@@ -257,12 +257,12 @@ def make_spec(**changes):
 def mirrored_share(records, spec):
     """How often a clip is the mirror image, and the labels then and otherwise."""
     plain = {
-        record.path: loader.load_train_clip(record, make_spec(), Draws())[0] for record in records
+        record.path: clips.load_train_clip(record, make_spec(), Draws())[0] for record in records
     }
     outcomes = set()
     for record in records:
         for seed in range(8):
-            clip, label = loader.load_train_clip(record, spec, Draws(seed))
+            clip, label = clips.load_train_clip(record, spec, Draws(seed))
             is_mirrored = not np.array_equal(clip, plain[record.path])
             if is_mirrored:
                 np.testing.assert_array_equal(clip[:, :, ::-1], plain[record.path])
@@ -306,7 +306,7 @@ def test_labels_follow_the_mirror(options, expected, records):
 @pytest.mark.parametrize("sampling", ["dense", "uniform", "linspace"])
 def test_every_way_to_take_a_clip_gives_its_size(crop, sampling, records):
     spec = make_spec(crop=crop, sampling=sampling, short_side_px=18, short_side_max_px=24)
-    clip, _ = loader.load_train_clip(records[0], spec, np.random.default_rng(0))
+    clip, _ = clips.load_train_clip(records[0], spec, np.random.default_rng(0))
     assert clip.shape == (4, 16, 16, 3) and clip.dtype == np.uint8
 
 

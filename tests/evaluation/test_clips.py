@@ -6,7 +6,7 @@ import scipy.special
 import video_files
 
 import pst_jax
-from pst_jax.data import loader
+from pst_jax.data.clips import load_view
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation import clips, views
@@ -39,7 +39,7 @@ def test_the_worst_are_wrong_and_have_least_on_their_label(records):
     assert [clip.predicted for clip in found] == [1, 1]
     assert found[0].label_probability == pytest.approx(0.2)
     assert found[0].predicted_probability == pytest.approx(0.8)
-    np.testing.assert_array_equal(found[0].frames, loader.load_view(records[1], CLIP))
+    np.testing.assert_array_equal(found[0].frames, load_view(records[1].path, CLIP))
     assert len(clips.worst(records, predictions([[0, 1]] * 4), CLIP, count=3)) == 3
     assert clips.worst(records, predictions([[1, 0]] * 4), CLIP) == []
 
@@ -60,7 +60,7 @@ def test_curves_are_the_labels_probability_by_frame_of_the_same_clip(records):
     (curve,) = clips.frame_curves(
         {"a": clips.frame_predict(model, variables)}, records, rows=[2], clip=CLIP
     )
-    frames = loader.load_view(records[2], CLIP)
+    frames = load_view(records[2].path, CLIP)
     np.testing.assert_array_equal(curve.frames, frames)
     assert (curve.video_id, curve.label) == ("2.mp4", 0)
     by_frame = model.apply(
