@@ -91,7 +91,7 @@ def restore(manager: ocp.CheckpointManager, fresh: TrainState, sharding: Shardin
     step = manager.latest_step()
     _check_variables(manager, step, fresh.variables)
     wanted = {**fresh.variables, "optimizer": fresh.opt_state}
-    with _telling_damage(manager, step):
+    with _telling_damage(*_of_step(manager, step)):
         saved = manager.restore(step, args=_restoring(wanted, sharding))
     count = jax.device_put(jax.numpy.int32(step), sharding)
     return TrainState(count, saved["params"], saved.get("batch_stats", {}), saved["optimizer"])
@@ -128,23 +128,77 @@ def restore_variables(
             raise ValueError(f"{workdir / DIRECTORY} is empty: train there first, by train.py")
         if expected is not None:
             _check_variables(manager, step, expected)
-        with _telling_damage(manager, step):
+        with _telling_damage(*_of_step(manager, step)):
             wanted = _saved_variables(manager, step) if expected is None else expected
             restored = manager.restore(step, args=_restoring(wanted, sharding))
     return {name: restored[name] for name in wanted}, step
 
 
+def save_model(path: pathlib.Path, variables: dict[str, Any], config: dict[str, Any]) -> None:
+    """Saves a model alone, laid out as a step of a run is: an item per collection, and a config.
+
+    Args:
+        path: a directory that does not exist.
+        variables: of the model.
+        config: anything that JSON can hold.
+    """
+    items = {name: ocp.args.StandardSave(tree) for name, tree in variables.items()}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            path.absolute(),
+            args=ocp.args.Composite(**items, config=ocp.args.JsonSave(config)),
+        )
+
+
+def is_model(path: pathlib.Path) -> bool:
+    """Tells whether a directory is an orbax checkpoint: one of a model, a step, or a bare tree."""
+    return any((path / name).exists() for name in ("_CHECKPOINT_METADATA", "_METADATA"))
+
+
+def restore_model(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Restores what `save_model` saved, a step of a run, or a bare tree with "params" in it.
+
+    Returns:
+        Variables as numpy arrays, and the config that was saved with them; None where none was.
+
+    Raises:
+        ValueError: if it is damaged, or holds no parameters.
+    """
+    path = path.absolute()
+    with _telling_damage(path, "get it again"):
+        if not (path / "params").is_dir():
+            with ocp.StandardCheckpointer() as checkpointer:
+                tree = checkpointer.restore(path)
+            config = None
+        else:
+            items = [name for name in _COLLECTIONS if (path / name).is_dir()]
+            args = {name: ocp.args.StandardRestore() for name in items}
+            if (path / "config").is_dir():
+                args["config"] = ocp.args.JsonRestore()
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+                tree = dict(checkpointer.restore(path, args=ocp.args.Composite(**args)))
+            config = tree.get("config")
+    if "params" not in tree:
+        raise ValueError(f"{path} holds {', '.join(map(str, tree))}, and no params: name a model")
+    return {name: tree[name] for name in _COLLECTIONS if name in tree}, config
+
+
 @contextlib.contextmanager
-def _telling_damage(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
+def _telling_damage(path: pathlib.Path, remedy: str) -> Iterator[None]:
     """Turns what orbax raises where files are missing or cut off into one line."""
     try:
         yield
     except (KeyError, OSError, TypeError, ValueError) as error:
         reason = next(iter(str(error).strip("'\"").splitlines()), type(error).__name__)
         raise ValueError(
-            f"{manager.directory / str(step)} cannot be restored ({reason}): it is damaged, or of "
-            "another optimizer; move it away to go on from the checkpoint before it"
+            f"{path} cannot be restored ({reason}): it is damaged, or of another kind; {remedy}"
         ) from None
+
+
+def _of_step(manager: ocp.CheckpointManager, step: int) -> tuple[pathlib.Path, str]:
+    return manager.directory / str(step), (
+        "move it away to go on from the checkpoint before it, or use the optimizer it was made with"
+    )
 
 
 def _restoring(wanted: dict[str, Any], sharding: Sharding | None) -> ocp.args.Composite:
@@ -165,7 +219,7 @@ def _saved_variables(manager: ocp.CheckpointManager, step: int) -> dict[str, Any
 
 def _check_variables(manager: ocp.CheckpointManager, step: int, expected: dict[str, Any]) -> None:
     """Raises ValueError where the saved variables are not those of the expected model."""
-    with _telling_damage(manager, step):
+    with _telling_damage(*_of_step(manager, step)):
         saved = _shapes(_saved_variables(manager, step))
     wanted = _shapes(expected)
     lines = [f"missing: {path} {wanted[path]}" for path in wanted.keys() - saved.keys()]

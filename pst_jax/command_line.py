@@ -1,5 +1,8 @@
 """What the scripts share: flags that explain themselves, and errors of one line."""
 
+import argparse
+import os
+import pathlib
 import re
 import sys
 from collections.abc import Callable
@@ -9,6 +12,12 @@ from absl import app, flags, logging
 from pst_jax.huge_pages import use_huge_pages
 
 ERROR = 1
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between commands, where jax's own variables do not say otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(base) / "pst_jax"))
 
 
 def run_script(main: Callable[[], int | None], required: tuple[str, ...] = ()) -> None:
@@ -21,6 +30,33 @@ def run_script(main: Callable[[], int | None], required: tuple[str, ...] = ()) -
     use_huge_pages()
     flags.mark_flags_as_required(required)
     app.run(lambda argv: _run(main, argv), flags_parser=_parse)
+
+
+def run_command(main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser):
+    """Parses the arguments of a command with positional ones, runs `main` and exits likewise.
+
+    Args:
+        main: does the work with what was parsed; returns the exit code, None for 0.
+        parser: of the command.
+    """
+    use_huge_pages()
+    use_compilation_cache()
+    arguments = parser.parse_args()
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.ERROR)  # what libraries tell besides
+    say = lambda text: print(f"{parser.prog}: {text}", file=sys.stderr)  # noqa: E731
+    sys.exit(_guarded(lambda: main(arguments), say))
+
+
+def _guarded(work: Callable[[], int | None], say: Callable[[str], None]) -> int | None:
+    """Runs `work`; a mistake that a user can mend is one line."""
+    try:
+        return work()
+    except (ValueError, OSError) as error:
+        say(str(error))
+    except KeyboardInterrupt:
+        say("interrupted; what was saved before is whole")
+    return ERROR
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -58,10 +94,4 @@ def _run(main: Callable[[], int | None], argv: list[str]) -> int | None:
         return ERROR
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # orbax tells every step of a save
-    try:
-        return main()
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-    except KeyboardInterrupt:
-        logging.error("interrupted; what was saved before is whole")
-    return ERROR
+    return _guarded(main, lambda text: logging.error("%s", text))

@@ -15,7 +15,7 @@ from pst_jax import config_keys
 from pst_jax.data import clips
 from pst_jax.data.index import Record, fingerprint, read_class_names, read_index
 from pst_jax.data.transforms import ClipSpec
-from pst_jax.evaluation.views import AVERAGES
+from pst_jax.evaluation.averages import AVERAGES, parse_views
 from pst_jax.models.variants import create_model, nearest
 from pst_jax.ops import normalise
 from pst_jax.training import optim
@@ -153,14 +153,6 @@ def build_optimizer(config: ConfigDict, schedule: optim.Schedule, params: Any):
     if section.optimizer == "sgd":
         return optim.sgd(schedule, params, groups, momentum=section.momentum, **options)
     return optim.adamw(schedule, params, groups, beta2=section.beta2, **options)
-
-
-def parse_views(views: str) -> tuple[int, int]:
-    """Reads "CLIPSxCROPS", such as "4x3", to (temporal clips, spatial crops)."""
-    clips, _, crops = views.partition("x")
-    if not (clips.isdigit() and crops.isdigit() and int(clips) > 0 and int(crops) in (1, 3)):
-        raise ValueError(f"views={views!r} must be CLIPSxCROPS with 1 or 3 crops, such as 4x3")
-    return int(clips), int(crops)
 
 
 def _plain(section: ConfigDict) -> dict[str, Any]:

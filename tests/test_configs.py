@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import math
 import pathlib
 import re
@@ -15,6 +16,7 @@ from absl.testing import flagsaver
 from video_files import frames_of_noise, write_video
 
 from pst_jax import experiment, ops, sharding
+from pst_jax.convert import preprocess
 from pst_jax.models.swin import Swin
 from pst_jax.models.variants import VARIANTS
 from pst_jax.models.visformer import Visformer
@@ -66,6 +68,14 @@ def test_a_config_lacks_nothing_but_videos(name, tmp_path):
     config.data.root = str(tmp_path)
     with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
         experiment.build(config)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "/k400_" in name])
+def test_a_converted_checkpoint_takes_clips_as_the_config_of_its_row(name):
+    config = json.loads(config_of(name).to_json())
+    model = experiment.build_model(config_of(name))
+    recipe = preprocess.released(config["model"]["name"], model)
+    assert recipe == preprocess.of_run(config)
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if hasattr(load(file), "ROWS")])

@@ -2,9 +2,7 @@
 
 import dataclasses
 import os
-import pathlib
 import re
-import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pst_jax.convert import names, resize, trees
+from pst_jax.convert import files, names, resize, trees
+from pst_jax.convert.files import Source
 from pst_jax.convert.names import Arrays
 from pst_jax.convert.released import read_names
 from pst_jax.models.swin import Swin
@@ -31,11 +30,13 @@ class Weights:
         arrays: path -> array in our layout; what is unknown keeps its name.
         misfits: path -> why what was given for it has no such layout.
         is_image: whether a Swin's bias tables are those of a 2D image network.
+        renamed: path -> the bare released name of what was given for it.
     """
 
     arrays: Arrays
     misfits: Mapping[str, str] = dataclasses.field(default_factory=dict)
     is_image: bool = False
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _inflate(kernel: np.ndarray, shape: Shape, model: Swin, is_image: bool) -> np.ndarray:
@@ -118,52 +119,43 @@ def init_from_file(
     """Starts a model from a checkpoint, 2D or video, and tells what was changed to fit.
 
     Args:
-        path: an `.npz` of released names, or a working directory of train.py.
+        path: whatever `files.read` reads: a PyTorch file, .safetensors or .npz of released names,
+            a model folder, an orbax checkpoint, a working directory of train.py.
         model: of `create_model`.
         seed: of a new head.
         image_size: side of the input; matters to a Swin with a position embedding alone.
 
     Returns:
-        Variables for `model.apply`, and a line for every array that is new, copied, resized or
-        dropped.
+        Variables for `model.apply`, and a line for every array that is new, copied, inflated,
+        resized or dropped.
 
     Raises:
         ValueError: for no path, a file of another kind, or one that does not fit the model.
     """
     try:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-            raise ValueError("give the path of an .npz of weights, or of a run's directory")
-        given = _read(pathlib.Path(path), model, image_size)
+            raise ValueError("give the path of weights: a file, a model folder or a run")
+        given = weights_of(files.read(path), model, image_size)
         return fit(given, model, seed=seed, image_size=image_size)
     except ValueError as error:
         raise ValueError(f"init_from={path!r}: {error}") from None
 
 
-def _read(file: pathlib.Path, model: VideoModel, image_size: int) -> Weights:
-    """Reads a checkpoint."""
-    if file.is_dir():
-        from pst_jax import checkpoint  # here alone, so that converting needs no orbax
+def weights_of(source: Source, model: VideoModel, image_size: int) -> Weights:
+    """Puts weights as they were found under our paths and layouts.
 
-        flat = trees.flatten(checkpoint.restore_variables(file)[0])
-        names.check_family(flat, model)
-        return Weights({path: np.asarray(value) for path, value in flat.items()})
-    if not file.is_file():
-        raise ValueError("there is no such file or directory")
-    try:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("not a zip file, or cut off")
-        with np.load(file, allow_pickle=False) as archive:
-            state_dict = {name: archive[name] for name in archive.files}
-        if not state_dict or not all(isinstance(v, np.ndarray) for v in state_dict.values()):
-            raise ValueError("a zip file of something else")
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"it is no .npz of arrays ({error}). From a PyTorch file make one where PyTorch is "
-            "installed: numpy.savez(out, **{k: v.numpy() for k, v in "
-            "torch.load(file, weights_only=True)[KEY].items()}), KEY being 'state_dict' for video "
-            "and 'model' for ImageNet checkpoints"
-        ) from None
-    return _by_path(read_names(state_dict, model), model, image_size)
+    Args:
+        source: of `files.read`.
+        model: that they are for.
+        image_size: side of the input; matters to a Swin with a position embedding alone.
+
+    Raises:
+        ValueError: if they are those of another family, or no float arrays.
+    """
+    if source.is_ours:
+        names.check_family(source.arrays, model)
+        return Weights(source.arrays)
+    return _by_path(read_names(source.arrays, model), model, image_size)
 
 
 def _by_path(given: Arrays, model: VideoModel, image_size: int) -> Weights:
@@ -175,7 +167,7 @@ def _by_path(given: Arrays, model: VideoModel, image_size: int) -> Weights:
     # An image model's classifier has another name, and its own class count.
     paths |= {"head.weight": "head/kernel", "head.bias": "head/bias"}
     names.check_unique((name, paths.get(name, name)) for name in given)
-    found, misfits = {}, {}
+    found, misfits, renamed = {}, {}, {}
     for name, value in given.items():
         path = paths.get(name)
         if path is None:
@@ -185,10 +177,12 @@ def _by_path(given: Arrays, model: VideoModel, image_size: int) -> Weights:
             value = value[:, np.arange(value.shape[1]) != 1]
         try:
             found[path] = names.to_our_layout(path, value, model)
+            renamed[path] = name
         except ValueError as error:
             misfits[path] = f"misshapen: {path} is {value.shape}, {error}"
     # The patches of a 2D Swin have no axis of time: [o, i, h, w].
-    return Weights(found, misfits, np.ndim(given.get("patch_embed.proj.weight")) == 4)
+    is_image = isinstance(model, Swin) and np.ndim(given.get("patch_embed.proj.weight")) == 4
+    return Weights(found, misfits, is_image, renamed)
 
 
 def fit(
@@ -203,8 +197,8 @@ def fit(
         image_size: side of the input; matters to a Swin with a position embedding alone.
 
     Returns:
-        Variables for `model.apply`, and a line for every array that is new, copied, resized or
-        dropped.
+        Variables for `model.apply`, and a line `kind: what` for every array that is new, copied,
+        inflated, resized or dropped.
 
     Raises:
         ValueError: listing the keys that are unknown, missing or cannot be made to fit.
@@ -223,7 +217,7 @@ def fit(
         try:
             fitted = _fit_one(path, value, start.shape, model, given.is_image)
             flat[path] = fitted.astype(start.dtype)
-            changes += _changes(path, start.shape, source, value.shape)
+            changes += _changes(path, start.shape, source, value.shape, given.is_image)
         except ValueError as error:
             problems.append(f"misshapen: {path} is {value.shape}, not {start.shape}: {error}")
     dropped, unknown = _beside(given.arrays, wanted)
@@ -261,11 +255,14 @@ def _source(path: str, given: Arrays) -> str:
     return _FURTHER.sub(r"\1\2/", path)
 
 
-def _changes(path: str, shape: Shape, source: str, source_shape: Shape) -> list[str]:
+def _changes(
+    path: str, shape: Shape, source: str, source_shape: Shape, is_image: bool
+) -> list[str]:
     """Says how a leaf came from its source, where that is worth a line."""
     lines = [f"copied: {source} -> {path}"] if source != path else []
     if source_shape != shape:
-        lines.append(f"resized: {path} {source_shape} -> {shape}")
+        kind = "inflated" if is_image else "resized"
+        lines.append(f"{kind}: {path} {source_shape} -> {shape}")
     return lines
 
 

@@ -69,7 +69,7 @@ _LEAVES = (
 _PATCH = "o i h w -> (h w i) o"
 _DENSE = Layout(r"/kernel$", ("o i -> i o",))
 
-_FAMILIES = (
+_ALL = (
     Family(
         Swin,
         r"^layers[._]\d+[._]blocks",
@@ -128,14 +128,17 @@ _FAMILIES = (
 )
 
 
+FAMILIES: Mapping[type[VideoModel], Family] = {family.network: family for family in _ALL}
+
+
 def family_of(model: VideoModel) -> Family:
     """Returns the model's row of the table."""
-    return next(family for family in _FAMILIES if isinstance(model, family.network))
+    return FAMILIES[type(model)]
 
 
 def check_family(names: Mapping[str, Any], model: VideoModel) -> None:
     """Raises ValueError where names, bare or ours, are those of another family than the model's."""
-    for family in _FAMILIES:
+    for family in FAMILIES.values():
         if isinstance(model, family.network):
             continue
         if any(re.search(family.mark, name) for name in names):

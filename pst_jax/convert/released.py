@@ -88,7 +88,7 @@ def to_torch(
         ValueError: for a network of which nothing was released, or listing the variables that are
             unknown, missing or misshapen.
     """
-    _check_released(model)
+    check_released(model)
     flat = names.float_arrays(trees.flatten(variables))
     _check_complete(flat, model, image_size)
     released = {
@@ -99,7 +99,7 @@ def to_torch(
         if path.endswith("/mean"):
             norm = names.released_name(path, model).removesuffix("running_mean")
             released[norm + "num_batches_tracked"] = np.zeros((), np.int64)
-    buffers = _index_buffers(model) if isinstance(model, Swin) else {}
+    buffers = index_buffers(model) if isinstance(model, Swin) else {}
     for stage, blocks in enumerate(model.mixers):
         for block in range(len(blocks)):
             prefix = f"backbone.layers.{stage}.blocks.{block}.attn."
@@ -119,7 +119,7 @@ def _check_complete(flat: Arrays, model: VideoModel, image_size: int) -> None:
         )
 
 
-def _check_released(model: VideoModel) -> None:
+def check_released(model: VideoModel) -> None:
     """Raises ValueError where no released module could hold the variables."""
     blocks = [block for stage in model.mixers for block in stage]
     if any(len(block) > 1 for block in blocks):
@@ -136,8 +136,15 @@ def _check_released(model: VideoModel) -> None:
             )
 
 
-def _index_buffers(model: Swin) -> dict[str, np.ndarray]:
-    """Returns the index buffers of one released attention module; all blocks hold the same."""
+def index_buffers(model: Swin) -> dict[str, np.ndarray]:
+    """Returns the index buffers of one released attention module; all blocks hold the same.
+
+    Args:
+        model: one that `check_released` lets pass.
+
+    Returns:
+        Name -> int64 array.
+    """
     frames, *grid = model.bias_window
     still = Mixer(partition=Partition(model.window[0]))
     if model.bias_frames == "window":

@@ -24,6 +24,7 @@ from tabulate import tabulate
 
 from pst_jax import checkpoint, config_keys, experiment, files, sharding
 from pst_jax.evaluation import benchmark, clips, cost, page, views
+from pst_jax.evaluation.averages import parse_views
 from pst_jax.training.step import make_predict
 from pst_jax.training.writer import METRICS, read_metrics
 
@@ -75,7 +76,7 @@ def evaluate(
         config.eval.views = views_text
     section = config.eval
     built = experiment.build(config, is_training=False)
-    wanted = experiment.parse_views(section.views)
+    wanted = parse_views(section.views)
     mesh = sharding.make_mesh()
     run = _restore(pathlib.Path(checkpoint_dir or workdir), built.model, config.clip.size_px, mesh)
     _check_writable(workdir)

@@ -9,15 +9,14 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.special
 from jax.sharding import Mesh
 
 from pst_jax import files, sharding
 from pst_jax.data import loader
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
-
-AVERAGES = ("prob", "logit", "sum")
+from pst_jax.evaluation import averages
+from pst_jax.evaluation.averages import AVERAGES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Predictions:
     @property
     def probabilities(self) -> np.ndarray:
         """float32 [V, K]: the scores, where they are logits by softmax."""
-        return self.scores if self.average == "prob" else scipy.special.softmax(self.scores, axis=1)
+        return averages.probabilities(self.scores, self.average)
 
 
 @dataclasses.dataclass
@@ -147,7 +146,7 @@ def sum_views(
         for batch in batches:
             video = sharding.shard_batch({"video": batch["video"]}, mesh)["video"]
             logits = sharding.local_rows(predict(variables, video))
-            scores = scipy.special.softmax(logits, axis=1) if average == "prob" else logits
+            scores = averages.view_scores(logits, average)
             if sums.scores is None:
                 sums.scores = np.zeros((len(records), logits.shape[1]))
             is_valid = batch["mask"]
@@ -178,8 +177,7 @@ def combine(hosts: Sequence[ViewSums], records: Sequence[Record], average: str) 
     if not seen.all(axis=1).any():
         first = problems[min(problems)]
         raise ValueError(f"none of {len(records)} videos could be read; the first: {first}")
-    if average != "sum":
-        scores = scores / np.maximum(seen.sum(axis=1), 1)[:, None]
+    scores = averages.over_views(scores, np.maximum(seen.sum(axis=1), 1)[:, None], average)
     return Predictions(
         scores=scores.astype(np.float32),
         labels=np.array([record.label for record in records], np.int32),

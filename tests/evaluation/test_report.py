@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from pst_jax import experiment
-from pst_jax.evaluation import report
+from pst_jax.evaluation import averages, report
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -38,5 +37,5 @@ def test_the_command_sets_runs_side_by_side_and_names_what_is_missing(tmp_path):
 @pytest.mark.parametrize("text", ["4", "x3", "4x2", "0x1", "axb"])
 def test_views_are_clips_x_crops(text):
     with pytest.raises(ValueError, match="CLIPSxCROPS"):
-        experiment.parse_views(text)
-    assert experiment.parse_views("4x3") == (4, 3)
+        averages.parse_views(text)
+    assert averages.parse_views("4x3") == (4, 3)
