@@ -9,16 +9,22 @@ import re
 import runpy
 import sys
 
+import grain  # noqa: F401, whose flags, as those of app, have to be there before a script's
 import jax
+import numpy as np
 import pytest
-from absl import app  # noqa: F401, whose flags have to be there before those of a script
+from absl import app  # noqa: F401
 from absl.testing import flagsaver
+from ml_collections import ConfigDict
 from video_files import frames_of_noise, write_video
 
-from pst_jax import experiment, ops, sharding
-from pst_jax.convert import preprocess
+from pst_jax import checkpoint, convert, experiment, ops, sharding
+from pst_jax import load as load_model
+from pst_jax.convert import __main__ as convert_command
+from pst_jax.convert import conversion, preprocess, torch_files, trees
+from pst_jax.data.clips import load_view
 from pst_jax.models.swin import Swin
-from pst_jax.models.variants import VARIANTS
+from pst_jax.models.variants import VARIANTS, create_model
 from pst_jax.models.visformer import Visformer
 from pst_jax.models.vit import ViT
 from pst_jax.training.writer import read_metrics
@@ -120,7 +126,7 @@ SIZES = {
 QUICK = {
     f"configs/{name}"
     for name in (
-        *("pst/k400_tiny.py", "pst/ssv2_tiny.py"),
+        # PST's: see the whole recipe.
         *("pst/ssv2_deit_small.py:tps", "laps/k400_laps.py", "laps/k400_vit_laps.py:base"),
     )
 }
@@ -163,11 +169,29 @@ def flags_of(config, root):
     return [f"--config.data.root={root}", *(f"--config.{key}={sizes[key]}" for key in keys)]
 
 
+@pytest.fixture
+def run_train(monkeypatch, capsys, quick_to_compile):
+    """Runs train.py in this process with flags; returns what it printed."""
+    # As on a user's machine, and one device compiles sooner than eight.
+    monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, 1))
+    monkeypatch.setenv("GLIBC_TUNABLES", "")  # or the process would begin anew
+    monkeypatch.chdir(ROOT)
+
+    def run(*flags):
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, flags)])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            runpy.run_path("train.py", run_name="__main__")
+        printed = capsys.readouterr()
+        assert not ended.value.code, printed
+        return printed.out + printed.err
+
+    return run
+
+
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 )
-@pytest.mark.usefixtures("quick_to_compile")
-def test_train_py_takes_two_steps(name, root, tmp_path, monkeypatch, capsys):
+def test_train_py_takes_two_steps(name, root, tmp_path, monkeypatch, run_train):
     config, seen = config_of(name), []
 
     def normalise(video, mean, std):
@@ -175,19 +199,63 @@ def test_train_py_takes_two_steps(name, root, tmp_path, monkeypatch, capsys):
         return ops.normalise(video, mean, std)
 
     monkeypatch.setattr(experiment, "normalise", normalise)
-    # As on a user's machine, and one device compiles sooner than eight.
-    monkeypatch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, 1))
-    flags = ["--config", name, "--workdir", str(tmp_path), *flags_of(config, root)]
-    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
-    monkeypatch.setenv("GLIBC_TUNABLES", "")  # or the process would begin anew
-    monkeypatch.chdir(ROOT)
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-        runpy.run_path("train.py", run_name="__main__")
-    assert not ended.value.code, capsys.readouterr()
-
+    run_train("--config", name, "--workdir", tmp_path, *flags_of(config, root))
     train, test = read_metrics(tmp_path / "metrics.jsonl")
     assert (train["step"], test["step"], test["num_unreadable"]) == (2, 2, 0)
     assert math.isfinite(train["loss"])
     # Training, prediction and the statistics of BatchNorm: each is traced once.
     expected = config.pixels.mean, config.pixels.std
     assert seen == [expected] * (3 if config.train.precise_bn_batches else 2)
+
+
+def write_image_network(path):
+    """An ImageNet Swin as PyTorch saves it: a 2D kernel, bare names, a head of 1000 classes."""
+    sizes = {"embed_dim": 8, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
+    model = create_model("swin2d_tiny", 1000, **sizes)
+    rng = np.random.default_rng(0)
+    leaves = trees.expected(model, 32).items()
+    flat = {name: rng.normal(0, 0.1, leaf.shape).astype(np.float32) for name, leaf in leaves}
+    image = {}
+    for name, value in convert.to_torch(trees.unflatten(flat), model).items():
+        name = name.removeprefix("backbone.").replace("cls_head.fc_cls", "head")
+        image[name] = value.sum(axis=2) if name == "patch_embed.proj.weight" else value
+    torch_files.write(path, image)
+
+
+def test_the_whole_recipe_goes_by_flags_from_imagenet_to_a_prediction(
+    root, tmp_path, run_train, capsys
+):
+    """ImageNet .pth -> Kinetics-400 -> Something-Something -> a model folder -> a prediction."""
+    write_image_network(tmp_path / "swin.pth")
+    starts = {"k400_tiny": tmp_path / "swin.pth", "ssv2_tiny": tmp_path / "k400_tiny"}
+    for name, start in starts.items():
+        file = f"configs/pst/{name}.py"
+        flags = flags_of(config_of(file), root)
+        printed = run_train(
+            *("--config", file, "--workdir", tmp_path / name),
+            *(f"--config.init_from={start}", *flags),
+        )
+        classes = config_of(file).model.num_classes
+        assert f"init_from: new: head/kernel (64, {classes})" in printed
+        assert ("init_from: inflated: patch_embed" in printed) == (name == "k400_tiny")
+        assert len(read_metrics(tmp_path / name / "metrics.jsonl")) == 2
+
+    command = convert_command.make_parser()
+    arguments = [str(tmp_path / "ssv2_tiny"), str(tmp_path / "model"), "--weights", "safetensors"]
+    conversion.run(command.parse_args(arguments))
+    assert "174 classes" in capsys.readouterr().out
+    found = load_model(tmp_path / "model")(root / "3.mp4")
+    assert found.probabilities.shape == (174,)
+    # As the run would have predicted it: its variables, its clips.
+    built = experiment.build_model(config_of_run(tmp_path / "ssv2_tiny"))
+    variables, _ = checkpoint.restore_variables(tmp_path / "ssv2_tiny")
+    spec = load_model(tmp_path / "model").clip_spec()
+    assert (spec.sampling, spec.size_px, spec.short_side_px) == ("uniform", 32, 32)
+    video = ops.normalise(load_view(str(root / "3.mp4"), spec)[None])
+    logits = jax.jit(lambda v, x: built.apply(v, x, train=False))(variables, video)
+    expected = jax.nn.softmax(logits)[0]
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+
+
+def config_of_run(workdir):
+    return ConfigDict(json.loads((workdir / "config.json").read_text()))

@@ -1,4 +1,4 @@
-"""Frames of a video file by index, exactly and honestly, with PyAV.
+"""Frames of a video file, by index or one after the other, exactly and honestly, with PyAV.
 
 The index of a frame is its rank in presentation order, found by listing the file's packets:
 neither a frame count from the header (webm has none) nor time multiplied by a frame rate is
@@ -6,21 +6,26 @@ trusted. A file that ends early is refused, not read as far as it goes.
 """
 
 import bisect
+import heapq
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from pst_jax.data.containers import AGAIN, find_truncation
+
 # Only containers that hold their own data. Playlists (hls, dash, concat, image sequences) make
 # ffmpeg open other files or addresses that the video names.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg"
 _OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
-_AGAIN = "; copy or download it again"
+_NOT_WHOLE = f"is cut off or damaged: a packet is not whole{AGAIN}"
+_NO_FRAME = f"its video stream holds no frame{AGAIN}"
+_NEW_SIZE = "its frames change their size: re-encode it"
 
 # A title need not be UTF-8. PyAV 19 and later replace what is not, without being asked.
 _ANY_TITLE = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -50,18 +55,16 @@ class Video:
     """
 
     def __init__(self, path: str, stream: av.VideoStream):
-        stream.thread_type = "NONE"  # a decoder's own threads cost more than they give
-        stream.codec_context.thread_count = 1
         self.path = path
         self._decoder = stream.codec_context
-        self._reformatter = VideoReformatter()
+        self._to_rgb = _rgb_converter()
         self._packets = [packet for packet in stream.container.demux(stream) if packet.size]
         if any(packet.is_corrupt for packet in self._packets):  # flv and mpeg declare no length
-            raise VideoError(path, f"is cut off or damaged: a packet is not whole{_AGAIN}")
+            raise VideoError(path, _NOT_WHOLE)
         shown = [packet for packet in self._packets if _is_shown(packet, self._decoder.name)]
         self.num_frames = len(shown)
         if not shown:
-            raise VideoError(path, f"its video stream holds no frame{_AGAIN}")
+            raise VideoError(path, _NO_FRAME)
         times = [packet.pts for packet in shown]
         # avi has no presentation times, what ffmpeg makes up for it does not name a frame: then
         # frames are counted as they leave the decoder, always from the start.
@@ -102,16 +105,15 @@ class Video:
         try:
             frames = self._decode([self._times[index] for index in wanted])
         except av.error.FFmpegError as error:
-            reason = f"cannot be decoded: {error.strerror}; it is damaged{_AGAIN}"
-            raise VideoError(self.path, reason) from error
+            raise VideoError(self.path, _reason(error)) from error
         if len(frames) < len(wanted):
             raise VideoError(
                 self.path,
                 f"only {len(frames)} of {len(wanted)} frames asked for could be decoded, the file "
-                f"lists {self.num_frames}: it is damaged{_AGAIN}",
+                f"lists {self.num_frames}: it is damaged{AGAIN}",
             )
         if len({frame.shape for frame in frames}) > 1:
-            raise VideoError(self.path, "its frames change their size: re-encode it")
+            raise VideoError(self.path, _NEW_SIZE)
         # A plain copy per frame is cheaper than stacking and gathering once more.
         clip = np.empty((len(indices), *frames[0].shape), dtype=np.uint8)
         for row, rank in enumerate(np.searchsorted(wanted, indices)):
@@ -140,10 +142,6 @@ class Video:
             place += 1
         return found
 
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        # By itself PyAV takes a thread per core: ten times the CPU time on small frames.
-        return self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-
 
 @contextmanager
 def open_video(path: str | os.PathLike) -> Iterator[Video]:
@@ -165,10 +163,57 @@ def open_video(path: str | os.PathLike) -> Iterator[Video]:
             something incomplete can be seen.
     """
     path = os.fspath(path)
+    with _open_stream(path) as stream:
+        try:
+            video = Video(path, stream)
+        except (av.error.FFmpegError, IndexError) as error:
+            raise VideoError(path, _reason(error)) from error
+        yield video
+
+
+def stream_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray]]:
+    """Decodes a video from its start to its end, holding no more of it than the decoder needs.
+
+    Frame n of the stream is what `Video.read([n])` gives. An hour of video takes no more memory
+    than a second.
+
+    Args:
+        path: as for `open_video`.
+
+    Yields:
+        The frame's time in seconds since the first frame, to the microsecond and never less than
+        that of the frame before, and the frame, uint8 [H, W, 3], RGB. A generator, to be closed
+        (`contextlib.closing`) if it is left early. Where the file gives no times (avi), frames
+        follow each other at its frame rate.
+
+    Raises:
+        VideoError: while iterating, as `open_video` and `Video.read`; where the file breaks in
+            its middle, the reason says how many frames came before.
+    """
+    path = os.fspath(path)
+    to_rgb = _rgb_converter()
+    num_frames, time_s, shape = 0, 0.0, None
+    with _open_stream(path) as stream:
+        try:
+            for time_s, frame in _frames_in_order(path, stream):
+                rgb = to_rgb(frame)
+                if shape not in (None, rgb.shape):
+                    raise VideoError(path, _NEW_SIZE)
+                shape = rgb.shape
+                num_frames += 1
+                yield round(time_s, 6), rgb
+        except (av.error.FFmpegError, IndexError, VideoError) as error:
+            where = f"breaks off after {num_frames} frames ({time_s:.2f} s)"
+            raise VideoError(path, f"{where}: {_reason(error)}") from error
+
+
+@contextmanager
+def _open_stream(path: str) -> Iterator[av.VideoStream]:
+    """Opens a file's first video stream as `open_video` describes; nothing is decoded."""
     if not os.path.isfile(path):
         what = "is no plain file" if os.path.exists(path) else "does not exist"
         raise VideoError(path, f"{what}: correct the path or the data root")
-    reason = _find_truncation(path)
+    reason = find_truncation(path)
     if reason:
         raise VideoError(path, reason)
     try:
@@ -189,15 +234,57 @@ def open_video(path: str | os.PathLike) -> Iterator[Video]:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise VideoError(path, "its codec is not known to this build of PyAV: re-encode it")
-        try:
-            video = Video(path, stream)
-        except av.error.FFmpegError as error:
-            reason = f"its packets cannot be read: {error.strerror}{_AGAIN}"
-            raise VideoError(path, reason) from error
-        except IndexError as error:  # of PyAV
-            reason = "has packets of a stream that its header does not list: re-encode it"
-            raise VideoError(path, reason) from error
-        yield video
+        stream.thread_type = "NONE"  # a decoder's own threads cost more than they give
+        stream.codec_context.thread_count = 1
+        yield stream
+
+
+def _frames_in_order(path: str, stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Every frame with its time in seconds since the first; an error where one is missing."""
+    decoder, is_avi = stream.codec_context, stream.container.format.name == "avi"
+    tick_s, step_s = float(stream.time_base), 1 / float(stream.average_rate or 25)
+    owed: list[int] = []  # a heap: times of packets whose frames have not come out
+    num_listed, num_out, time_s, origin = 0, 0, -step_s, None
+    packets = (packet for packet in stream.container.demux(stream) if packet.size)
+    for packet in itertools.chain(packets, [None]):
+        if packet is not None and packet.is_corrupt:
+            raise VideoError(path, _NOT_WHOLE)
+        if packet is not None and _is_shown(packet, decoder.name):
+            num_listed += 1
+            if packet.pts is not None and not is_avi:
+                heapq.heappush(owed, packet.pts)
+        for frame in decoder.decode(packet):
+            num_out += 1
+            last_s, time_s = time_s, time_s + step_s  # unless the file knows better
+            if frame.pts is not None and not is_avi:
+                if owed and owed[0] < frame.pts:
+                    raise VideoError(path, f"the next cannot be decoded: it is damaged{AGAIN}")
+                if owed and owed[0] == frame.pts:
+                    heapq.heappop(owed)
+                if origin is None:
+                    origin = frame.pts - time_s / tick_s
+                time_s = max(last_s, (frame.pts - origin) * tick_s)
+            yield time_s, frame
+    if num_out < num_listed:
+        raise VideoError(path, f"{num_listed - num_out} more are listed: it is damaged{AGAIN}")
+    if not num_out:
+        raise VideoError(path, _NO_FRAME)
+
+
+def _reason(error: Exception) -> str:
+    """What a `VideoError` says of an error of PyAV's, or of its own kind."""
+    if isinstance(error, VideoError):
+        return error.reason
+    if isinstance(error, IndexError):  # of PyAV
+        return "has packets of a stream that its header does not list: re-encode it"
+    return f"cannot be decoded: {error.strerror}; it is damaged{AGAIN}"
+
+
+def _rgb_converter() -> Callable[[av.VideoFrame], np.ndarray]:
+    """Makes a function from a decoded frame to uint8 [H, W, 3]."""
+    reformatter = VideoReformatter()
+    # By itself PyAV takes a thread per core: ten times the CPU time on small frames.
+    return lambda frame: reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 def _is_shown(packet: av.Packet, codec: str) -> bool:
@@ -205,87 +292,3 @@ def _is_shown(packet: av.Packet, codec: str) -> bool:
     if codec == "vp8":
         return bool(bytes(packet)[0] & 0x10)  # RFC 6386, section 9.1: show_frame
     return not packet.is_discard  # cut away by an edit list
-
-
-def _find_truncation(path: str) -> str | None:
-    """Compares the length the outermost container element declares with the file's.
-
-    ffmpeg reads a webm that was cut in half without a word, as far as it goes.
-    """
-    try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            head = file.read(4096)
-            if not head:
-                return f"is empty (0 bytes){_AGAIN}"
-            if head[4:8] == b"ftyp":
-                end = _end_of_mp4(file, size)
-            elif head[:4] == b"\x1a\x45\xdf\xa3":
-                end = _end_of_matroska(file, size)
-            elif head[:4] == b"\x30\x26\xb2\x75":
-                end = _end_of_asf(head)
-            elif head[:4] == b"RIFF":
-                end = 8 + int.from_bytes(head[4:8], "little")
-            elif head[:1] == head[188:189] == b"\x47":  # ts: packets of 188 bytes
-                end = -(-size // 188) * 188
-            else:
-                end = 0
-    except OSError as error:
-        return f"cannot be read: {error}"
-    if end > size:
-        return f"is cut off: has {size} bytes of at least {end} that it declares{_AGAIN}"
-    return None
-
-
-def _end_of_mp4(file, size: int) -> int:
-    """Where the last frame-carrying box of an mp4 or mov ends; 0 where that is not declared."""
-    start = 0
-    end = 0
-    while start + 8 <= size:
-        file.seek(start)
-        header = file.read(16)
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:  # a 64-bit length follows
-            length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0: up to the end of the file; else not a box
-            break
-        start += length
-        if header[4:8] in (b"mdat", b"moov", b"moof"):  # not what some programs append
-            end = start
-    return end
-
-
-def _end_of_matroska(file, size: int) -> int:
-    """Where the segment of a webm or mkv ends; in a live recording, the last of its elements."""
-    end = 0
-    while end < size:
-        file.seek(end)
-        head = file.read(12)
-        _, id_width = _read_vint(head, 0)
-        length, width = _read_vint(head, id_width)
-        if not id_width or not width:  # no element
-            break
-        end += id_width + width
-        if length == (1 << 7 * width) - 1:  # not known, of a live recording: go into it
-            continue
-        end += length
-        if head[:4] == b"\x18\x53\x80\x67":  # behind the segment: what some programs append
-            break
-    return end
-
-
-def _end_of_asf(head: bytes) -> int:
-    """Where a wmv ends by its file properties; 0 where it has none or was a broadcast."""
-    properties = head.partition(_ASF_FILE_PROPERTIES)[2]
-    if len(properties) < 73 or properties[72] & 1:
-        return 0
-    return int.from_bytes(properties[24:32], "little")
-
-
-def _read_vint(data: bytes, start: int) -> tuple[int, int]:
-    """A variable-length integer of EBML (RFC 8794) and its width in bytes; (0, 0) where none."""
-    if start >= len(data) or data[start] == 0:
-        return 0, 0
-    width = 9 - data[start].bit_length()
-    value = int.from_bytes(data[start : start + width], "big")
-    return value & ((1 << 7 * width) - 1), width
