@@ -3,9 +3,13 @@
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["convert", "create_model", "list_models", "ops"]
+__all__ = ["convert", "create_model", "list_models", "load", "ops"]
 
-_FROM = {"create_model": "pst_jax.models.variants", "list_models": "pst_jax.models.variants"}
+_FROM = {
+    "create_model": "pst_jax.models.variants",
+    "list_models": "pst_jax.models.variants",
+    "load": "pst_jax.predict.predictor",
+}
 
 
 def __getattr__(name: str):

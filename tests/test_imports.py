@@ -16,7 +16,17 @@ ALLOWED = {
     "layers": {"ops"},
     "models": {"ops", "layers"},
     "data": {"files"},
-    "convert": {"ops", "layers", "models", "checkpoint"},
+    "convert": {
+        "__version__",
+        "ops",
+        "layers",
+        "models",
+        "data",
+        "evaluation",
+        "checkpoint",
+        "files",
+        "command_line",
+    },
     "training": {
         "ops",
         "models",
@@ -42,6 +52,15 @@ ALLOWED = {
         "huge_pages",
     },
     "explain": {"ops"},
+    "predict": {
+        "ops",
+        "models",
+        "data",
+        "convert",
+        "evaluation",
+        "files",
+        "command_line",
+    },
     "files": set(),
     "checkpoint": {"training"},
     "experiment": {"ops", "data", "models", "training", "evaluation", "config_keys"},
@@ -49,7 +68,7 @@ ALLOWED = {
     "sharding": set(),
     "huge_pages": set(),
     "command_line": {"huge_pages"},
-    "__init__": {"models", "ops", "convert"},
+    "__init__": {"models", "ops", "convert", "predict"},
 }
 # Package -> the only parts that may import it.
 ONLY = {
@@ -57,7 +76,8 @@ ONLY = {
     "optax": {"training"},
     "grain": {"data"},
     "av": {"data"},
-    "cv2": {"data"},
+    "cv2": {"data", "predict"},
+    "safetensors": {"convert"},
     "ml_collections": {"training", "evaluation", "experiment"},
     "tensorboardX": {"training"},
     "jinja2": {"evaluation"},
@@ -110,7 +130,7 @@ sys.meta_path.insert(0, Block())
 import pst_jax
 from pst_jax.evaluation import cost
 model = pst_jax.create_model('pst_testing', 3)
-print(cost.count(model, 32).params, pst_jax.convert.from_torch.__name__)
+print(cost.count(model, 32).params, pst_jax.convert.from_torch.__name__, pst_jax.convert.init_from_file)
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

@@ -2,37 +2,16 @@ import json
 import subprocess
 
 import jax
+import model_folders
 import numpy as np
 import pytest
 
-import pst_jax
 from pst_jax.convert import folder
-from pst_jax.convert.preprocess import Preprocess
-
-ARGUMENTS = {"name": "pst_testing", "num_classes": 3}
-PREPROCESS = Preprocess(8, 2, "dense", 32, 36)
-
-
-def make(**changes):
-    model = pst_jax.create_model(**ARGUMENTS)
-    video = jax.ShapeDtypeStruct((1, 8, 32, 32, 3), np.float32)
-    shapes = jax.eval_shape(lambda v: model.init(jax.random.key(0), v, train=False), video)
-    rng = np.random.default_rng(0)
-    variables = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(s.dtype), shapes)
-    labels = ("jump", "run", "saut à la perche")
-    values = dict(
-        arguments=ARGUMENTS,
-        variables=variables,
-        preprocess=PREPROCESS,
-        labels=labels,
-        card="# A card\n",
-    )
-    return folder.ModelFolder(**(values | changes))
 
 
 @pytest.fixture(scope="module")
 def contents():
-    return make()
+    return model_folders.make()
 
 
 @pytest.fixture
@@ -107,7 +86,7 @@ def sign(path, name):
     [
         ("config.json", {"format": 2}, "format 2"),
         ("config.json", {"model": {"name": "os.system"}}, "unknown"),
-        ("config.json", {"model": {"name": "pst_testing", "num_classes": 4}}, "misshapen: head"),
+        ("config.json", {"model": {"name": "pst_testing", "num_classes": 6}}, "misshapen: head"),
         ("config.json", {"model": {"name": "pst_testing", "embed_dim": 32}}, "misshapen"),
         ("config.json", {"model": 3}, "describe"),
         ("preprocess.json", {"num_frames": 16}, "16 frames"),
@@ -125,23 +104,23 @@ def test_a_file_that_does_not_fit_the_others_is_one_line(written, name, change, 
 
 
 def test_labels_can_be_changed_and_signed(written):
-    (written / "labels.txt").write_text("a\nb\nc\n")
+    (written / "labels.txt").write_text("a\nb\nc\nd\ne\n")
     sign(written, "labels.txt")
-    assert folder.read(written).labels == ("a", "b", "c")
+    assert folder.read(written).labels == tuple("abcde")
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         (("a", "b"), "2 labels"),
-        (("a", "b", "b"), "twice"),
-        (("a", "b", "\x1b[31m"), "printed"),
-        (("a", " ", "c"), "printed"),
+        (("a", "b", "b", "c", "d"), "twice"),
+        (("a", "b", "\x1b[31m", "c", "d"), "printed"),
+        (("a", " ", "b", "c", "d"), "printed"),
     ],
 )
 def test_labels_that_would_mislead_are_refused(contents, labels, message):
     with pytest.raises(ValueError, match=message):
-        make(labels=labels)
+        model_folders.make(labels=labels)
 
 
 def test_nothing_is_overwritten_and_nothing_is_left_of_a_failure(tmp_path, contents, written):
@@ -149,7 +128,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_of_a_failure(tmp_path, conte
         folder.write(written, contents)
     with pytest.raises(ValueError, match="no folder"):
         folder.write(tmp_path / "none" / "model", contents)
-    broken = make(card="\ud800")  # no UTF-8
+    broken = model_folders.make(card="\ud800")  # no UTF-8
     with pytest.raises(UnicodeEncodeError):
         folder.write(tmp_path / "other", broken)
     assert [file.name for file in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,1 @@
+"""Predicting videos: whole ones, over time, and as pictures of both."""
