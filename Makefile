@@ -30,6 +30,9 @@ demo: setup
 	$(BIN)/python eval.py --config configs/motion.py:twin --workdir $(RUNS)/twin
 	$(BIN)/python eval.py --config configs/motion.py --workdir $(RUNS)/pst --against $(RUNS)/twin
 	$(BIN)/python -m pst_jax.evaluation.report $(RUNS)/pst $(RUNS)/twin
+	rm -rf $(RUNS)/model
+	$(BIN)/python -m pst_jax.convert $(RUNS)/pst $(RUNS)/model
+	$(BIN)/python -m pst_jax.predict 'data/motion/test/*/00000.mp4' --model $(RUNS)/model --topk 1
 	@echo "Look at $(RUNS)/pst/report.html"
 
 # The demo's PST with three other training seeds, on the demo's data: about 12 minutes.

@@ -130,7 +130,8 @@ sys.meta_path.insert(0, Block())
 import pst_jax
 from pst_jax.evaluation import cost
 model = pst_jax.create_model('pst_testing', 3)
-print(cost.count(model, 32).params, pst_jax.convert.from_torch.__name__, pst_jax.convert.init_from_file)
+pst_jax.convert.init_from_file
+print(cost.count(model, 32).params, pst_jax.convert.from_torch.__name__)
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

@@ -4,9 +4,12 @@ import dataclasses
 import pathlib
 import re
 
+import model_folders
 import pytest
+from video_files import frames_of_noise, write_video
 
 import pst_jax
+from pst_jax.convert import folder
 from pst_jax.models.schedules import METHODS, options_of
 from pst_jax.models.variants import VARIANTS
 
@@ -50,8 +53,12 @@ def test_names_of_models_mixers_and_overrides_are_all_there():
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs():
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    folder.write(tmp_path / "models" / "k400", model_folders.make())
+    write_video(tmp_path / "clip.mp4", frames_of_noise(20, 40, 56))
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})

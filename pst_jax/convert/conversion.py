@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from pst_jax import files as whole_files
-from pst_jax.convert import architecture, card, export, files, fit, folder, parity
+from pst_jax.convert import architecture, card, export, files, fit, folder, names, parity
 from pst_jax.convert import preprocess as preprocesses
 from pst_jax.convert.files import Source
 from pst_jax.convert.folder import ModelFolder
@@ -89,7 +89,7 @@ def convert(source: Source, args: argparse.Namespace) -> tuple[ModelFolder, dict
         "model": arguments,
         "remarks": list(source.remarks),
         "renamed": [{"from": name, "to": path} for path, name in weights.renamed.items()],
-        **_by_kind(changes),
+        **_by_kind(changes + names.constants(source.arrays)),
     }
     return contents, report
 

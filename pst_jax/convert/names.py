@@ -171,6 +171,11 @@ def bare_names(state_dict: Arrays) -> dict[str, np.ndarray]:
     return {bare_name(name): value for name, value in float_arrays(weights).items()}
 
 
+def constants(state_dict: Mapping[str, Any]) -> list[str]:
+    """Returns a line for every entry that is no weight, and so dropped."""
+    return [f"dropped: {name}, no weight" for name in state_dict if _BUFFER.search(name)]
+
+
 def _flat(state_dict: Any) -> dict[str, Any]:
     """Returns a state dict as a dict; raises ValueError if it is no flat mapping by name."""
     if not isinstance(state_dict, Mapping):

@@ -293,6 +293,7 @@ def write(
     path: str | os.PathLike,
     arrays: Mapping[str, np.ndarray],
     extra: Mapping[str, str | int | float] = {},
+    key: str = "state_dict",
 ) -> None:
     """Writes arrays as `torch.load(path, weights_only=True)` reads them; whole or not at all.
 
@@ -300,15 +301,16 @@ def write(
 
     Args:
         path: of the file, in the zip format of PyTorch 1.6 and newer.
-        arrays: name -> array, which become "state_dict".
-        extra: what stands beside it: name -> text or number.
+        arrays: name -> array.
+        extra: what stands beside them: name -> text or number.
+        key: of the entry that the arrays become.
 
     Raises:
         ValueError: for what has no place in such a file.
     """
     path = pathlib.Path(path)
     named = {name: np.asarray(value) for name, value in arrays.items()}
-    pickled = _pickled(named, extra)
+    pickled = _pickled(named, extra, key)
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
             _add(archive, file.tell(), "data.pkl", pickled)
@@ -326,15 +328,17 @@ def _add(archive: zipfile.ZipFile, position: int, name: str, data: bytes) -> Non
     archive.writestr(info, data)
 
 
-def _pickled(arrays: Mapping[str, np.ndarray], extra: Mapping[str, str | int | float]) -> bytes:
+def _pickled(
+    arrays: Mapping[str, np.ndarray], extra: Mapping[str, str | int | float], key: str
+) -> bytes:
     """Returns the pickle of `write`'s content, by protocol 2."""
     items = []
     for i, (name, value) in enumerate(arrays.items()):
         items.append(_atom(name, (str,)) + _pickled_tensor(name, str(i), value))
-    content = [_atom("state_dict") + b"}(" + b"".join(items) + b"u"]
+    content = [_atom(key, (str,)) + b"}(" + b"".join(items) + b"u"]
     for name, value in extra.items():
-        if name == "state_dict":
-            raise ValueError("extra has 'state_dict', which the arrays become: rename it")
+        if name == key:
+            raise ValueError(f"extra has {key!r}, which the arrays become: rename it")
         content.append(_atom(name, (str,)) + _atom(value))
     return b"\x80\x02}(" + b"".join(content) + b"u."
 

@@ -64,6 +64,39 @@ def test_the_report_says_what_became_of_every_array(tmp_path, pth, capsys):
     assert "new: head/kernel (48, 3)" in printed and "wrote:" in printed
 
 
+# File as it was released -> golden, how it names the tensors, the entry that holds them, its row.
+LAYOUTS = {
+    "TPS": ("pst_56", "{}", "state_dict", "pst_tiny"),
+    "TPS in parallel": ("pst_56", "module.{}", "state_dict", "pst_tiny"),
+    "Video-Swin": ("videoswin_56", "{}", "state_dict", "videoswin_tiny"),
+    "LAPS": ("laps", "module.{}", "state_dict", "laps"),
+    "TokShift": ("tokshift", "module.{}", "state_dict", "tokshift_base"),
+    "ViT": ("vit2d", "{}", "model", "vit_base"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_released_layout_is_read_to_the_bit(tmp_path, layout):
+    kind, name, key, row = LAYOUTS[layout]
+    golden = golden_files.load_model_file(kind)
+    model = golden_files.model_of(golden_files.MODELS[kind][0], golden["config"])
+    given = golden_files.state_dict(golden)
+    if layout == "ViT":  # an image network's names are bare
+        given = {name.removeprefix("base_model."): value for name, value in given.items()}
+    arrays = {name.format(key): value for key, value in given.items()}
+    torch_files.write(tmp_path / "weights.pth", arrays, {"epoch": 30}, key)
+    flags = ["--arch", row]
+    if row in ("laps", "tokshift_base", "vit_base"):  # what no shape tells
+        unseen = {"num_heads": model.num_heads, "num_frames": model.num_frames}
+        flags += ["--overrides", json.dumps(unseen)]
+    run(tmp_path / "weights.pth", tmp_path / "model", *flags)
+    found = folder.read(tmp_path / "model")
+    expected = trees.flatten(convert.from_torch(golden_files.state_dict(golden), model))
+    assert found.arguments["num_classes"] == model.num_classes
+    for path, value in trees.flatten(found.variables).items():
+        np.testing.assert_array_equal(value, expected[path])
+
+
 def image_file(path):
     """An ImageNet Swin as its release saves it: under "model", a 2D kernel, a head of 1000."""
     model = golden_files.model(window=(1, 7, 7), mixers="none")
