@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.sharding import Sharding
@@ -164,23 +165,30 @@ def restore_model(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any] | 
     Raises:
         ValueError: if it is damaged, or holds no parameters.
     """
-    path = path.absolute()
+    path, config = path.absolute(), None
     with _telling_damage(path, "get it again"):
-        if not (path / "params").is_dir():
-            with ocp.StandardCheckpointer() as checkpointer:
-                tree = checkpointer.restore(path)
-            config = None
-        else:
-            items = [name for name in _COLLECTIONS if (path / name).is_dir()]
-            args = {name: ocp.args.StandardRestore() for name in items}
+        if (path / "params").is_dir():
+            names = [name for name in _COLLECTIONS if (path / name).is_dir()]
+            tree = {name: _restore_tree(path / name) for name in names}
             if (path / "config").is_dir():
-                args["config"] = ocp.args.JsonRestore()
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-                tree = dict(checkpointer.restore(path, args=ocp.args.Composite(**args)))
-            config = tree.get("config")
+                with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+                    config = checkpointer.restore(path / "config")
+        else:
+            tree = _restore_tree(path)
     if "params" not in tree:
         raise ValueError(f"{path} holds {', '.join(map(str, tree))}, and no params: name a model")
     return {name: tree[name] for name in _COLLECTIONS if name in tree}, config
+
+
+def _restore_tree(path: pathlib.Path) -> dict[str, Any]:
+    """Restores a tree of arrays on the first device, wherever it was saved from."""
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with ocp.StandardCheckpointer() as checkpointer:
+        saved = checkpointer.metadata(path).item_metadata.tree
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved
+        )
+        return jax.tree.map(np.asarray, checkpointer.restore(path, wanted))
 
 
 @contextlib.contextmanager
@@ -188,7 +196,7 @@ def _telling_damage(path: pathlib.Path, remedy: str) -> Iterator[None]:
     """Turns what orbax raises where files are missing or cut off into one line."""
     try:
         yield
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         reason = next(iter(str(error).strip("'\"").splitlines()), type(error).__name__)
         raise ValueError(
             f"{path} cannot be restored ({reason}): it is damaged, or of another kind; {remedy}"

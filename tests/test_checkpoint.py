@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -124,3 +127,23 @@ def test_a_folder_without_checkpoints_says_so(tmp_path):
     with pytest.raises(ValueError, match="checkpoints is empty: train there first"):
         checkpoint.restore_variables(tmp_path)
     assert not checkpoint.is_saved(tmp_path)
+
+
+def test_a_model_saved_on_eight_devices_is_restored_on_one(tmp_path):
+    over_batch = sharding.over_batch(sharding.make_mesh())
+    kernel = jax.device_put(np.arange(64, dtype=np.float32).reshape(8, 8), over_batch)
+    assert len(kernel.sharding.device_set) == 8
+    checkpoint.save_model(tmp_path / "a", {"params": {"kernel": kernel}}, {"name": "x"})
+    program = (
+        "import jax, pathlib, sys; from pst_jax import checkpoint; "
+        "variables, config = checkpoint.restore_model(pathlib.Path(sys.argv[1])); "
+        "print(jax.device_count(), variables['params']['kernel'].sum(), config['name'])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a"],
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["1", "2016.0", "x"]
