@@ -14,6 +14,7 @@ from pst_jax.convert.preprocess import Preprocess
 from pst_jax.models.variants import VARIANTS
 
 _REPORT = "report.json"
+_NOT_MEASURED = "Not measured. What a paper printed was measured on its own weights.\n"
 _PROVENANCE = "Where the weights come from"
 
 
@@ -23,6 +24,7 @@ def make_card(
     variables: Mapping[str, Any],
     preprocess: Preprocess,
     changes: Sequence[str],
+    is_another: bool,
 ) -> str:
     """Writes the card of a converted model, Markdown.
 
@@ -32,6 +34,8 @@ def make_card(
         variables: of the model.
         preprocess: how it takes clips.
         changes: lines `kind: what`, of `fit`.
+        is_another: whether it is another network, or takes other clips, than the source says; what
+            was measured of that does not hold for it.
     """
     num_params = sum(np.size(leaf) for leaf in trees.flatten(variables).values())
     row = VARIANTS[arguments["name"]].source
@@ -44,7 +48,7 @@ def make_card(
         f"## {_PROVENANCE}\n",
         *_provenance(source, changes),
         "\n## Accuracy\n",
-        _accuracy(source),
+        _NOT_MEASURED if changes or is_another else _accuracy(source),
         "\n## Clips\n",
         f"{clip.num_frames} frames ({clip.sampling}, stride {clip.stride_frames}) of "
         f"{clip.size_px} x {clip.size_px} px, cut from a shorter side of {clip.short_side_px} px; "
@@ -88,7 +92,6 @@ def _accuracy(source: Source) -> str:
     """Returns what eval.py has measured of exactly these weights, or that nothing was."""
     if "card" in source.context:
         return _section(source.context["card"], "Accuracy")
-    unknown = "Not measured. What a paper printed was measured on its own weights.\n"
     try:
         report = json.loads((source.path / _REPORT).read_text(encoding="utf-8"))
         if report["step"] != source.context["step"]:
@@ -106,4 +109,4 @@ def _accuracy(source: Source) -> str:
         table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
         return f"On the test list {report['fingerprint']}, {report['device']}:\n\n{table}\n"
     except (OSError, KeyError, TypeError, ValueError):
-        return unknown
+        return _NOT_MEASURED

@@ -17,6 +17,7 @@ from pst_jax.models.video import VideoModel
 
 _TOLERANCE = 1e-4
 _NUM_SHOWN = 5
+_NUMBERED = "class "
 _KINDS = ("inflated", "resized", "copied", "dropped", "new")
 
 
@@ -75,19 +76,20 @@ def convert(source: Source, args: argparse.Namespace) -> tuple[ModelFolder, dict
     preprocess = _preprocess(source, args, arguments["name"], model)
     weights = fit.weights_of(source, model, preprocess.size_px)
     variables, changes = fit.fit(weights, model, seed=args.seed, image_size=preprocess.size_px)
+    is_another = bool(args.arch or args.num_classes) or {args.overrides, args.preprocess} != {"{}"}
     contents = ModelFolder(
         arguments,
         variables,
         preprocess,
         _labels(source, args, model.num_classes),
-        card.make_card(source, arguments, variables, preprocess, changes),
+        card.make_card(source, arguments, variables, preprocess, changes, is_another),
     )
     report = {
         "source": str(source.path),
         "kind": source.kind,
         "sha256": source.sha256,
         "model": arguments,
-        "remarks": list(source.remarks),
+        "remarks": [*source.remarks, *_remarks(contents)],
         "renamed": [{"from": name, "to": path} for path, name in weights.renamed.items()],
         **_by_kind(changes + names.constants(source.arrays)),
     }
@@ -140,7 +142,14 @@ def _labels(source: Source, args: argparse.Namespace, num_classes: int) -> tuple
     known = source.context.get("labels") or source.context.get("config", {}).get("class_names")
     if known and len(known) == num_classes:
         return tuple(known)
-    return tuple(f"class {number}" for number in range(num_classes))
+    return tuple(f"{_NUMBERED}{number}" for number in range(num_classes))
+
+
+def _remarks(contents: ModelFolder) -> list[str]:
+    """Says what a user may not expect of the result."""
+    if contents.labels[0] != f"{_NUMBERED}0":
+        return []
+    return ["labels: numbers alone, none are known; name the classes by --labels"]
 
 
 def _by_kind(changes: list[str]) -> dict[str, list[str]]:
