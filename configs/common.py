@@ -7,7 +7,7 @@ def base() -> ConfigDict:
     """Returns a config with every section; a config file sets what differs."""
     config = ConfigDict()
     config.seed = 0  # of initialisation, data order, crops, dropout
-    config.init_from = ""  # .npz of released names, or a working directory, to start from
+    config.init_from = ""  # weights to start from: a file, a model folder, a workdir
     config.model = ConfigDict()  # see `model`
     config.data = data()
     config.clip = clip()

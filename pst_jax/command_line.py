@@ -44,15 +44,21 @@ def run_command(main: Callable[[argparse.Namespace], int | None], parser: argpar
     arguments = parser.parse_args()
     logging.use_absl_handler()
     logging.set_verbosity(logging.ERROR)  # what libraries tell besides
-    say = lambda text: print(f"{parser.prog}: {text}", file=sys.stderr)  # noqa: E731
+    say = lambda text: print(printable(f"{parser.prog}: {text}"), file=sys.stderr)  # noqa: E731
     sys.exit(_guarded(lambda: main(arguments), say))
+
+
+def printable(text: str) -> str:
+    """Returns lines as a terminal can show them: files and what they hold may be named anyhow."""
+    safe = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in safe)
 
 
 def _guarded(work: Callable[[], int | None], say: Callable[[str], None]) -> int | None:
     """Runs `work`; a mistake that a user can mend is one line."""
     try:
         return work()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError, MemoryError) as error:
         say(str(error))
     except KeyboardInterrupt:
         say("interrupted; what was saved before is whole")

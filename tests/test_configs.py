@@ -76,7 +76,7 @@ def test_a_config_lacks_nothing_but_videos(name, tmp_path):
         experiment.build(config)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "/k400_" in name])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_converted_checkpoint_takes_clips_as_the_config_of_its_row(name):
     config = json.loads(config_of(name).to_json())
     model = experiment.build_model(config_of(name))

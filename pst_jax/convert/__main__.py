@@ -21,6 +21,12 @@ def main(args: argparse.Namespace) -> None:
     conversion.run(args)
 
 
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} must be an integer in [0, 2**32)")
+    return int(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Makes the parser of the command."""
     parser = argparse.ArgumentParser(
@@ -32,14 +38,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("source", help="what to read")
     add("dest", help="what to write; must not exist")
     add("--arch", metavar="NAME", help="row of pst_jax.list_models(), where SOURCE cannot tell")
-    add("--num_classes", type=int, help="of the head; another than SOURCE's starts anew")
+    add("--num_classes", type=int, help="of the head (SOURCE's; an image network's: the row's)")
     add("--overrides", default="{}", metavar="JSON", help="further arguments of create_model")
     add("--preprocess", default="{}", metavar="JSON", help="fields of preprocess.json to change")
     add("--labels", metavar="FILE", help="a class name per line, or kinetics400")
     add("--key", help="entry of a PyTorch file that holds the weights; default: the likeliest")
-    add("--weights", choices=("orbax", "safetensors"), default="orbax", help="of a model folder")
+    add("--weights", choices=("orbax", "safetensors"), help="of a model folder (orbax)")
     add("--parity", metavar="NPZ", help="outputs of the original network, to compare with")
-    add("--seed", type=int, default=0, help="of what starts anew")
+    add("--seed", type=_seed, default=0, help="of what starts anew (0)")
     add("--json", metavar="FILE", help="write the report there too")
     return parser
 

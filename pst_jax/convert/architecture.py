@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pst_jax.convert import names, released
+from pst_jax.convert import names, other_names, released
 from pst_jax.models.swin import Swin
 from pst_jax.models.values import freeze
 from pst_jax.models.variants import VARIANTS, create_model, nearest
@@ -40,17 +40,21 @@ def describe(arrays: Mapping[str, Any], arch: str | None, overrides: Mapping[str
     Raises:
         ValueError: if the network cannot be told, listing those that it may be.
     """
-    shapes = {names.bare_name(name): np.shape(value) for name, value in arrays.items()}
-    family = next((f for f in _SIZES if _is_of(f, shapes)), None)
+    given = {names.bare_name(name): np.asarray(value) for name, value in arrays.items()}
+    family = next((f for f in _SIZES if _is_of(f, given)), None)
     if family is None:
-        shown = ", ".join(list(shapes)[:3])
         raise ValueError(
-            f"its names ({shown}, ...) are those of no network that is known: Swin, Visformer and "
-            "ViT in the released layouts"
+            f"its names ({', '.join(list(given)[:5])}, ...) are those of no network that is known: "
+            "a Swin, Visformer or ViT as released, of timm, or a Video-Swin of torchvision; rename "
+            "them to one of these"
         )
+    arrays = other_names.to_released(given, family.__name__)
+    shapes = {name: value.shape for name, value in arrays.items()}
     sizes = _SIZES[family](shapes)
     if arch is None:
-        arch = _tell(family, sizes, arrays, shapes)
+        is_image = _is_image(family, shapes) or any(n.startswith("Transformer/") for n in given)
+        is_first_tokshift = any(n.startswith("transformer.encoder.") for n in given)
+        arch = _tell(family, sizes, arrays, is_image, is_first_tokshift)
     if arch not in VARIANTS:
         raise ValueError(f"--arch={arch!r} is unknown{nearest(arch, VARIANTS)}")
     if VARIANTS[arch].family is not family:
@@ -74,10 +78,14 @@ def _is_of(family: type[VideoModel], shapes: Shapes) -> bool:
 
 
 def _tell(
-    family: type[VideoModel], sizes: Mapping[str, Any], arrays: Mapping[str, Any], shapes: Shapes
+    family: type[VideoModel],
+    sizes: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    is_image: bool,
+    is_first_tokshift: bool,
 ) -> str:
     """Returns the row that weights belong to, if one does, or one is what was released."""
-    if _is_image(family, shapes):
+    if is_image:
         of_size = _of_size(family, {k: v for k, v in sizes.items() if k != "patch_size"})
         raise ValueError(
             f"these are the weights of an image network, {_text(sizes)}: {_SAY}, such as "
@@ -86,11 +94,11 @@ def _tell(
     found = _of_size(family, sizes)
     if family is Swin:
         found = {name: model for name, model in found.items() if _has_tables(model, arrays)}
-    if any(name.startswith("transformer.encoder.") for name in shapes):  # TokShift's first version
+    if is_first_tokshift:  # its names are its own
         found = {name: model for name, model in found.items() if name.startswith("tokshift")}
     # Ablations of a row, by their names, hold the tensors of the row, and were not released.
     roots = [n for n in found if not any(n.startswith(f"{other}_") for other in found)]
-    if len(roots) == 1 and (family is Swin or roots[0].startswith("tokshift")):
+    if len(roots) == 1 and (family is Swin or is_first_tokshift):
         return roots[0]
     if not found:
         raise ValueError(
@@ -138,14 +146,14 @@ def _is_image(family: type[VideoModel], shapes: Shapes) -> bool:
     """Tells whether weights are an image network's, which only some can be seen to be."""
     if family is Swin:
         return len(shapes.get("patch_embed.proj.weight", ())) == 4
-    return "dist_token" in shapes or any(name.startswith("Transformer/") for name in shapes)
+    return "dist_token" in shapes
 
 
 def _num_classes(family: type[VideoModel], shapes: Shapes) -> int | None:
     """Returns the classes of the head, None where it classifies images or is not there."""
     if _is_image(family, shapes):
         return None
-    weight = shapes.get("fc_cls.weight" if family is Swin else "head.weight")
+    weight = shapes.get("fc_cls.weight") or shapes.get("head.weight")
     return weight[0] if weight and weight[0] not in _IMAGE_CLASSES else None
 
 
@@ -160,7 +168,8 @@ def _sizes_of_swin(shapes: Shapes) -> dict[str, Any]:
     for stage in range(_depth(r"^layers\.(\d+)\.blocks", shapes)):
         depths.append(_depth(rf"^layers\.{stage}\.blocks\.(\d+)\.", shapes))
         table = shapes.get(f"layers.{stage}.blocks.0.attn.relative_position_bias_table")
-        num_heads.append(table[-1] if table else 0)
+        if table:
+            num_heads.append(table[-1])
     kernel = shapes.get("patch_embed.proj.weight", ())
     sizes = {"embed_dim": kernel[0] if kernel else 0, "depths": depths, "num_heads": num_heads}
     sizes["mlp_ratio"] = _mlp_ratio(shapes.get("layers.0.blocks.0.mlp.fc1.weight"))
@@ -183,17 +192,12 @@ def _sizes_of_visformer(shapes: Shapes) -> dict[str, Any]:
 
 
 def _sizes_of_vit(shapes: Shapes) -> dict[str, Any]:
-    kernel = shapes.get("patch_embed.proj.weight") or shapes.get(
-        "transformer.embeddings.patch_embeddings.weight", (0,)
-    )
-    if "embedding/kernel" in shapes:  # of the JAX ViT: [h, w, i, o]
-        kernel = shapes["embedding/kernel"][::-1]
-    positions = next((s for n, s in shapes.items() if re.search(r"pos(ition)?_embed", n)), (0,))
-    extra = 2 if "dist_token" in shapes else 1
+    kernel, positions = shapes.get("patch_embed.proj.weight", (0,)), shapes.get("pos_embed", ())
     sizes = {"embed_dim": kernel[0], "patch_size": kernel[-1]}
-    sizes["depth"] = _depth(r"(?:blocks\.|layer\.|encoderblock_)(\d+)[./]", shapes)
+    sizes["depth"] = _depth(r"^blocks\.(\d+)\.", shapes)
     sizes["mlp_ratio"] = _mlp_ratio(shapes.get("blocks.0.mlp.fc1.weight"))
     if len(positions) == 3:
+        extra = 2 if "dist_token" in shapes else 1
         sizes["image_size"] = math.isqrt(max(positions[1] - extra, 0)) * kernel[-1]
     return _plain(sizes)
 

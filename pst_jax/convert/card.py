@@ -14,7 +14,7 @@ from pst_jax.convert.preprocess import Preprocess
 from pst_jax.models.variants import VARIANTS
 
 _REPORT = "report.json"
-_NOT_MEASURED = "Not measured. What a paper printed was measured on its own weights.\n"
+_NOT_MEASURED = "Not measured of this model."
 _PROVENANCE = "Where the weights come from"
 
 
@@ -48,13 +48,12 @@ def make_card(
         f"## {_PROVENANCE}\n",
         *_provenance(source, changes),
         "\n## Accuracy\n",
-        _NOT_MEASURED if changes or is_another else _accuracy(source),
+        (_NOT_MEASURED if changes or is_another else _accuracy(source)).rstrip("\n"),
         "\n## Clips\n",
-        f"{clip.num_frames} frames ({clip.sampling}, stride {clip.stride_frames}) of "
-        f"{clip.size_px} x {clip.size_px} px, cut from a shorter side of {clip.short_side_px} px; "
-        f"pixels less {list(clip.mean)} by {list(clip.std)}; views averaged by {clip.average!r}.\n",
+        f"{clip}, cut from a shorter side of {clip.short_side_px} px; (pixel - mean) / std with "
+        f"mean {list(clip.mean)} and std {list(clip.std)}; views averaged by {clip.average!r}.\n",
         "## Licence\n",
-        "The licence of the weights is that of their source.",
+        "That of the source of the weights, and of the data that they were trained on.",
     ]
     return "\n".join(parts) + "\n"
 
@@ -66,9 +65,9 @@ def _provenance(source: Source, changes: Sequence[str]) -> list[str]:
     config = source.context.get("config")
     if config:
         lines += [
-            f"- trained by pst_jax, seed {config['seed']}; started from "
-            f"{config['init_from'] or 'nothing (random)'}",
-            f"- data (count and hash of the lists): {json.dumps(config.get('fingerprints', {}))}",
+            f"- trained by pst_jax, seed {config.get('seed')}; started from "
+            f"{config.get('init_from') or 'nothing (random)'}",
+            *(f"- {name} list (count:hash) {text}" for name, text in _lists(config)),
         ]
     lines.append(f"- converted by pst_jax {__version__}")
     lines += [f"- {line}" for line in changes if line.startswith("new")]
@@ -81,6 +80,10 @@ def _provenance(source: Source, changes: Sequence[str]) -> list[str]:
     if "card" in source.context:
         lines += ["\nOf that folder:\n", _section(source.context["card"], _PROVENANCE).rstrip()]
     return lines
+
+
+def _lists(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return sorted(config.get("fingerprints", {}).items())
 
 
 def _section(card: str, title: str) -> str:
@@ -107,6 +110,6 @@ def _accuracy(source: Source) -> str:
             for row in report["evaluations"]
         ]
         table = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
-        return f"On the test list {report['fingerprint']}, {report['device']}:\n\n{table}\n"
+        return f"Of step {report['step']} on the test list {report['fingerprint']}:\n\n{table}\n"
     except (OSError, KeyError, TypeError, ValueError):
         return _NOT_MEASURED

@@ -3,10 +3,12 @@
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 from typing import Any
 
 from pst_jax import files as whole_files
+from pst_jax.command_line import printable
 from pst_jax.convert import architecture, card, export, files, fit, folder, names, parity
 from pst_jax.convert import preprocess as preprocesses
 from pst_jax.convert.files import Source
@@ -29,32 +31,19 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         ValueError: if it cannot be read, told, fitted or written, or where the outputs are further
-            from those of the original network than rounding.
+            from those of the original network than rounding; nothing is written then.
     """
-    folder.check_new(args.dest)
-    if args.json and not pathlib.Path(args.json).parent.is_dir():
-        raise ValueError(f"--json={args.json}: there is no such folder")
+    export.check(args.dest, args.weights)
+    _check_json(args)
     reference = parity.read_reference(args.parity) if args.parity else None
-    source = files.read(args.source, args.key)
-    contents, report = convert(source, args)
-    report |= {"dest": args.dest, "written": export.write(args.dest, contents, args.weights)}
-    lines = []
+    contents, report = convert(files.read(args.source, args.key), args)
     if reference is not None:
-        lines = parity.compare(contents.make_model(), contents.variables, reference)
-    report["parity"] = [vars(line) for line in lines]
+        contents, report["parity"] = _compare(contents, reference, args.parity)
+    report |= {"dest": args.dest, "written": export.write(args.dest, contents, args.weights)}
     if args.json:
         with whole_files.replacing(pathlib.Path(args.json)) as scratch:
             scratch.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(_summary(report))
-    if lines:
-        print(parity.table(lines))
-        for line in lines:
-            difference = line.max_abs if line.layer == "logits" else line.relative
-            if not difference <= _TOLERANCE:  # nor NaN
-                raise ValueError(
-                    f"{line.layer} is {difference:.1e} from {args.parity}, more than {_TOLERANCE}, "
-                    "and the first that is: is --arch the network of it?"
-                )
 
 
 def convert(source: Source, args: argparse.Namespace) -> tuple[ModelFolder, dict[str, Any]]:
@@ -73,27 +62,87 @@ def convert(source: Source, args: argparse.Namespace) -> tuple[ModelFolder, dict
     arguments = _arguments(source, args)
     model = create_model(**arguments)
     arguments["num_classes"] = model.num_classes
-    preprocess = _preprocess(source, args, arguments["name"], model)
+    preprocess, is_assumed = _preprocess(source, args, arguments["name"], model)
     weights = fit.weights_of(source, model, preprocess.size_px)
     variables, changes = fit.fit(weights, model, seed=args.seed, image_size=preprocess.size_px)
+    new = [line.removeprefix("new: ").split()[0] for line in changes if line.startswith("new: ")]
     is_another = bool(args.arch or args.num_classes) or {args.overrides, args.preprocess} != {"{}"}
+    labels, are_numbers = _labels(source, args, model.num_classes)
     contents = ModelFolder(
         arguments,
         variables,
         preprocess,
-        _labels(source, args, model.num_classes),
+        labels,
         card.make_card(source, arguments, variables, preprocess, changes, is_another),
+        tuple(dict.fromkeys([*source.context.get("untrained", ()), *new])),
     )
+    remarks = [*source.remarks]
+    if is_assumed:
+        remarks.append(
+            f"clips: {preprocess}; the recipe of {arguments['name']}, as nothing else "
+            "is said: --preprocess changes it"
+        )
+    if are_numbers:
+        remarks.append("labels: numbers alone, none are known; name the classes by --labels")
+    if contents.untrained:
+        remarks.append(
+            "untrained: the new arrays below; train from it (--config.init_from), "
+            "its predictions mean nothing"
+        )
     report = {
         "source": str(source.path),
         "kind": source.kind,
         "sha256": source.sha256,
         "model": arguments,
-        "remarks": [*source.remarks, *_remarks(contents)],
-        "renamed": [{"from": name, "to": path} for path, name in weights.renamed.items()],
+        "preprocess": dataclasses.asdict(preprocess),
+        "remarks": remarks,
+        "renamed": [
+            {"from": name, "to": path} for path, name in weights.renamed.items() if path not in new
+        ],
         **_by_kind(changes + names.constants(source.arrays)),
     }
     return contents, report
+
+
+def _compare(
+    contents: ModelFolder, reference: dict[str, Any], name: str
+) -> tuple[ModelFolder, list[dict[str, Any]]]:
+    """Compares a model with the outputs of the original, and prints how they differ.
+
+    Returns:
+        The model, its card with the result, and the lines of the report.
+
+    Raises:
+        ValueError: if they differ by more than rounding.
+    """
+    lines = parity.compare(contents.make_model(), contents.variables, reference)
+    print(printable(parity.table(lines)))
+    worst = 0.0
+    for line in lines:
+        # Of logits below 1, as they are: their share of hardly anything says nothing.
+        difference = min(line.max_abs, line.relative) if line.layer == "logits" else line.relative
+        if not difference <= _TOLERANCE:  # nor NaN
+            raise ValueError(
+                f"{line.layer} differs from {name} by {difference:.1e} of its largest value, more "
+                f"than {_TOLERANCE}, and is the first that does: is --arch the network of it? "
+                "Nothing is written"
+            )
+        worst = max(worst, difference)
+    verdict = f"parity: equal to {pathlib.Path(name).name} within {worst:.1e} ({len(lines)} layers)"
+    print(printable(verdict))
+    card_text = contents.card.replace("\n\n## Accuracy", f"\n- {verdict}\n\n## Accuracy", 1)
+    return dataclasses.replace(contents, card=card_text), [vars(line) for line in lines]
+
+
+def _check_json(args: argparse.Namespace) -> None:
+    """Raises ValueError where the report could not be written, or would overwrite weights."""
+    if args.json is None:
+        return
+    path = pathlib.Path(args.json)
+    if path.suffix != ".json":
+        raise ValueError(f"--json={args.json}: name a file that ends in .json")
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--json={args.json}: name a file in a folder that can be written to")
 
 
 def _arguments(source: Source, args: argparse.Namespace) -> dict[str, Any]:
@@ -123,33 +172,29 @@ def _json_object(flag: str, text: str) -> dict[str, Any]:
 
 def _preprocess(
     source: Source, args: argparse.Namespace, name: str, model: VideoModel
-) -> Preprocess:
-    """Returns how clips are taken: as the source says, else as the row's release does."""
+) -> tuple[Preprocess, bool]:
+    """Returns how clips are taken, and whether the row's recipe was assumed for want of a word."""
+    is_assumed = False
     if "preprocess" in source.context:
         found = source.context["preprocess"]
     elif "config" in source.context:
         found = preprocesses.of_run(source.context["config"])
     else:
-        found = preprocesses.released(name, model)
+        found, is_assumed = preprocesses.released(name, model), True
     changed = _json_object("--preprocess", args.preprocess)
-    return Preprocess.from_json(dataclasses.asdict(found) | changed)
+    return Preprocess.from_json(dataclasses.asdict(found) | changed), is_assumed
 
 
-def _labels(source: Source, args: argparse.Namespace, num_classes: int) -> tuple[str, ...]:
-    """Returns the names of the classes: as given, as the source says, or numbers."""
+def _labels(
+    source: Source, args: argparse.Namespace, num_classes: int
+) -> tuple[tuple[str, ...], bool]:
+    """Returns the names of the classes, and whether they are numbers for want of names."""
     if args.labels:
-        return folder.read_labels(args.labels)
+        return folder.read_labels(args.labels), False
     known = source.context.get("labels") or source.context.get("config", {}).get("class_names")
     if known and len(known) == num_classes:
-        return tuple(known)
-    return tuple(f"{_NUMBERED}{number}" for number in range(num_classes))
-
-
-def _remarks(contents: ModelFolder) -> list[str]:
-    """Says what a user may not expect of the result."""
-    if contents.labels[0] != f"{_NUMBERED}0":
-        return []
-    return ["labels: numbers alone, none are known; name the classes by --labels"]
+        return tuple(known), known[0] == f"{_NUMBERED}0"
+    return tuple(f"{_NUMBERED}{number}" for number in range(num_classes)), True
 
 
 def _by_kind(changes: list[str]) -> dict[str, list[str]]:
@@ -167,10 +212,12 @@ def _summary(report: dict[str, Any]) -> str:
         f"read: {report['source']} ({report['kind']})",
         f"network: {name}, {classes} classes{', with ' + json.dumps(model) if model else ''}",
         *report["remarks"],
-        f"renamed: {len(report['renamed'])} arrays",
     ]
+    if report["renamed"]:
+        lines.append(f"renamed: {len(report['renamed'])} arrays")
     for kind in _KINDS:
         lines += [f"{kind}: {what}" for what in report[kind][:_NUM_SHOWN]]
         if len(report[kind]) > _NUM_SHOWN:
             lines.append(f"{kind}: {len(report[kind]) - _NUM_SHOWN} more (--json lists all)")
-    return "\n".join([*lines, f"wrote: {report['dest']} ({report['written']})"])
+    lines.append(f"wrote: {report['dest']} ({report['written']})")
+    return "\n".join(printable(line).replace("\n", "\\n") for line in lines)

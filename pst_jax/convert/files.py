@@ -3,9 +3,12 @@
 Nothing that comes with weights is run, and PyTorch is not needed.
 """
 
+import codecs
 import dataclasses
+import functools
 import hashlib
 import json
+import os
 import pathlib
 import zipfile
 import zlib
@@ -16,10 +19,11 @@ import numpy as np
 import safetensors
 
 from pst_jax.convert import folder, torch_files, trees
+from pst_jax.convert.preprocess import Preprocess
 from pst_jax.models.values import freeze
 
-# The key under which files of ours say what model they hold, as JSON.
-MODEL = "pst_jax"
+# The key under which files of ours hold `ModelFolder.describe`, as JSON.
+DESCRIPTION = "pst_jax"
 # Of a training framework's file, the entries that hold weights, the likeliest first.
 _KEYS = ("state_dict", "model", "model_state", "module", "net", "params")
 _KEYS += ("state_dict_ema", "model_ema", "ema", "teacher", "student")
@@ -46,7 +50,8 @@ class Source:
         arrays: name -> array, or what numpy makes one of.
         is_ours: whether names and layouts are ours (`trees`), or released ones.
         arguments: of `create_model`, where it says them.
-        context: what else a folder of ours says: its config, labels, preprocessing.
+        context: what else it says, where it is ours: "preprocess", "labels", "card", "untrained" as
+            in `ModelFolder`; of a run "config" and "step".
         remarks: what was left out or replaced by nothing, for people.
     """
 
@@ -58,7 +63,7 @@ class Source:
     context: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str | None:
         """Of the file; None for a directory."""
         if not self.path.is_file():
@@ -73,20 +78,28 @@ def read(path: str | pathlib.Path, key: str | None = None) -> Source:
     Args:
         path: a PyTorch file, .safetensors or .npz of released names; a model folder; an orbax
             checkpoint; a working directory of train.py.
-        key: of a PyTorch file, the entry that holds the weights; None: the likeliest.
+        key: of a PyTorch file, the entry that holds the weights; None: the likeliest. Must not be
+            given with anything else.
 
     Raises:
         ValueError: if there is nothing, or nothing that can be read safely: what it is, and what
             to do.
     """
+    if not os.fspath(path):
+        raise ValueError("the source is empty: name a file or folder")
     path = pathlib.Path(path)
+    if path.is_file():
+        head = _read_head(path)
+        if torch_files.is_torch(path):
+            return _read_torch(path, key)
+    elif not path.exists():
+        raise ValueError(f"{path}: there is no such file or directory")
+    if key is not None:
+        raise ValueError(f"--key={key!r} is for PyTorch files, which {path} is not: leave it out")
     if path.is_dir():
         return _read_directory(path)
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file or directory")
-    head = _read_head(path)
-    if torch_files.is_torch(path):
-        return _read_torch(path, key)
+        raise ValueError(f"{path} is no plain file: name one, or a folder")
     if _is_safetensors(head):
         return _read_safetensors(path)
     if head[:4] == b"PK\x03\x04":
@@ -106,7 +119,7 @@ def _read_head(path: pathlib.Path) -> bytes:
         raise ValueError(f"{path} cannot be read: {error}") from None
     if not head.strip():
         raise ValueError(f"{path} is empty: {_GET_AGAIN}")
-    text = head.lstrip().lower()
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for beginning, what, remedy in _OTHERS:
         if text.startswith(beginning):
             raise ValueError(f"{path} is {what}: {remedy}")
@@ -118,13 +131,14 @@ def _read_directory(path: pathlib.Path) -> Source:
 
     if folder.is_model_folder(path):
         found = folder.read(path)
-        context = {"preprocess": found.preprocess, "labels": found.labels, "card": found.card}
+        names = ("preprocess", "labels", "card", "untrained")
+        context = {name: getattr(found, name) for name in names}
         arrays = trees.flatten(found.variables)
         return Source(path, "model folder", arrays, True, found.arguments, context)
     if checkpoint.is_model(path):
         variables, config = checkpoint.restore_model(path)
-        arguments = _arguments_of((config or {}).get("model"))
-        return Source(path, "orbax checkpoint", _numpy(variables), True, arguments)
+        said = _said(path, config)
+        return Source(path, "orbax checkpoint", _numpy(variables), True, *said)
     path = checkpoint.run_directory(path)
     if not (path / checkpoint.DIRECTORY).is_dir():
         raise ValueError(
@@ -135,7 +149,7 @@ def _read_directory(path: pathlib.Path) -> Source:
     context = {"step": step}
     if (path / "config.json").exists():
         context["config"] = _read_run(path)
-    arguments = _arguments_of(context.get("config", {}).get("model"))
+    arguments = _arguments_of(context.get("config"))
     return Source(path, f"run, step {step}", _numpy(variables), True, arguments, context)
 
 
@@ -152,11 +166,37 @@ def _read_run(path: pathlib.Path) -> dict[str, Any]:
     raise ValueError(f"{file} cannot be read ({reason}): name a working directory of train.py")
 
 
-def _arguments_of(section: Any) -> dict[str, Any] | None:
-    """Drops what a config leaves to the named model."""
+def _arguments_of(config: Any) -> dict[str, Any] | None:
+    """Returns the arguments of `create_model`, less what a config leaves to the named model."""
+    section = config.get("model") if isinstance(config, dict) else None
     if not isinstance(section, dict) or "name" not in section:
         return None
     return {key: freeze(value) for key, value in section.items() if value is not None}
+
+
+def _said(path: pathlib.Path, described: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Returns arguments and context of a file of ours, as JSON holds them.
+
+    Args:
+        path: of the file, for the message.
+        described: `ModelFolder.describe`; or a run's config; or anything.
+    """
+    arguments = _arguments_of(described)
+    if arguments is None:
+        return None, {}
+    if "preprocess" not in described:
+        return arguments, {"config": described} if "clip" in described else {}
+    try:
+        return arguments, {
+            "preprocess": Preprocess.from_json(described["preprocess"]),
+            "labels": tuple(map(str, described["labels"])),
+            "card": str(described["card"]),
+            "untrained": tuple(map(str, described["untrained"])),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: what it says of its model makes no sense ({error}): convert it anew"
+        ) from None
 
 
 def _numpy(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -166,14 +206,11 @@ def _numpy(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _read_torch(path: pathlib.Path, key: str | None) -> Source:
     file = torch_files.read(path)
     name, tensors = _find_weights(path, file.content, key)
-    remarks = [f"left out: {label}" for label in _beside(file.content, name)]
+    remarks = [f"left out: {line}" for line in _beside(file.content, name)]
     remarks += [f"replaced by nothing: {name}" for name in file.stubbed]
-    arguments = _arguments_of(_from_json(path, _get(file.content, MODEL)))
-    return Source(path, f"PyTorch ({file.layout})", tensors, False, arguments, {}, tuple(remarks))
-
-
-def _get(content: Any, key: str) -> Any:
-    return content.get(key) if isinstance(content, dict) else None
+    text = file.content.get(DESCRIPTION) if isinstance(file.content, dict) else None
+    said = _said(path, _from_json(path, text))
+    return Source(path, f"PyTorch ({file.layout})", tensors, False, *said, tuple(remarks))
 
 
 def _tensors(content: Any) -> dict[str, Any]:
@@ -197,7 +234,8 @@ def _find_weights(path: pathlib.Path, content: Any, key: str | None) -> tuple[st
             named = ", ".join(map(repr, filter(None, found))) or "none"
             raise ValueError(f"{path} has no entry {key!r} of tensors by name; it has: {named}")
         return key, found[key]
-    for name in ("", *_KEYS, *found):
+    # The file itself last but for others: a trainer may leave a number beside its entries.
+    for name in (*_KEYS, "", *found):
         if name in found:
             return name, found[name]
     raise ValueError(
@@ -207,10 +245,14 @@ def _find_weights(path: pathlib.Path, content: Any, key: str | None) -> tuple[st
 
 
 def _beside(content: dict, name: str) -> list[str]:
-    """Names what lies beside the weights."""
+    """Names what lies beside the weights, and how to take other weights instead."""
+    beside = {key: value for key, value in content.items() if key not in (name, DESCRIPTION)}
     if not name:
-        return [str(k) for k, v in content.items() if not isinstance(v, torch_files.Tensor)]
-    return [str(key) for key in content if key not in (name, MODEL)]
+        beside = {k: v for k, v in beside.items() if not isinstance(v, torch_files.Tensor)}
+    return [
+        f"{key} (weights too: --key {key})" if _tensors(value) else str(key)
+        for key, value in beside.items()
+    ]
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -224,8 +266,10 @@ def _read_safetensors(path: pathlib.Path) -> Source:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}
     except (safetensors.SafetensorError, OSError, TypeError) as error:
         raise ValueError(f"{path} cannot be read ({error}): {_GET_AGAIN}") from None
-    arguments = _arguments_of(_from_json(path, metadata.get(MODEL)))
-    return Source(path, "safetensors", arrays, False, arguments)
+    except AttributeError as error:  # a dtype that numpy lacks
+        raise ValueError(f"{path} has weights of a dtype that is not read ({error})") from None
+    said = _said(path, _from_json(path, metadata.get(DESCRIPTION)))
+    return Source(path, "safetensors", arrays, False, *said)
 
 
 def _read_npz(path: pathlib.Path) -> Source:
@@ -243,9 +287,9 @@ def _read_npz(path: pathlib.Path) -> Source:
         raise ValueError(f"{path} is no .npz of arrays ({error}): {_GET_AGAIN}") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is cut off or damaged ({error}): {_GET_AGAIN}") from None
-    said = arrays.pop(MODEL, None)
-    arguments = _arguments_of(_from_json(path, None if said is None else str(said)))
-    return Source(path, "npz", arrays, False, arguments)
+    text = arrays.pop(DESCRIPTION, None)
+    said = _said(path, _from_json(path, None if text is None else str(text)))
+    return Source(path, "npz", arrays, False, *said)
 
 
 def _from_json(path: pathlib.Path, text: Any) -> Any:
@@ -256,5 +300,5 @@ def _from_json(path: pathlib.Path, text: Any) -> Any:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: its entry {MODEL!r} is no JSON ({error}): make it anew"
+            f"{path}: its entry {DESCRIPTION!r} is no JSON ({error}): make it anew"
         ) from None

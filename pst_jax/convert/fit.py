@@ -221,6 +221,8 @@ def fit(
         except ValueError as error:
             problems.append(f"misshapen: {path} is {value.shape}, not {start.shape}: {error}")
     dropped, unknown = _beside(given.arrays, wanted)
+    replaced = [path for path in new if path in given.arrays]
+    dropped += [f"dropped: {path} {given.arrays[path].shape}" for path in replaced]
     if problems or unknown:
         raise ValueError(_ANOTHER + trees.listing(problems + unknown))
     flat |= initial_leaves(model, new, seed, image_size)

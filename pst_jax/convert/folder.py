@@ -47,6 +47,10 @@ class ModelFolder:
         preprocess: how it takes clips.
         labels: a name per class.
         card: the model card, Markdown.
+        untrained: paths of variables that started anew and were not trained since.
+
+    Raises:
+        ValueError: if they do not fit together.
     """
 
     arguments: Mapping[str, Any]
@@ -54,13 +58,33 @@ class ModelFolder:
     preprocess: Preprocess
     labels: tuple[str, ...]
     card: str
+    untrained: tuple[str, ...] = ()
 
     def __post_init__(self):
-        check_labels(self.labels, self.arguments["num_classes"])
+        model, clip = self.make_model(), self.preprocess
+        check_labels(self.labels, model.num_classes)
+        size_px = getattr(model, "image_size", clip.size_px)
+        if clip.num_frames > model.num_frames or clip.size_px != size_px:
+            raise ValueError(
+                f"preprocess takes {clip.num_frames} frames of {clip.size_px} px, the model was "
+                f"built for {model.num_frames} of {size_px}: take those, or build it for others by "
+                "its arguments num_frames and image_size"
+            )
 
     def make_model(self) -> VideoModel:
         """Makes the network."""
         return create_model(**self.arguments)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns all but the variables, as JSON holds it."""
+        return {
+            "format": _FORMAT,
+            "model": dict(self.arguments),
+            "untrained": list(self.untrained),
+            "preprocess": dataclasses.asdict(self.preprocess),
+            "labels": list(self.labels),
+            "card": self.card,
+        }
 
 
 def is_model_folder(path: pathlib.Path) -> bool:
@@ -76,7 +100,7 @@ def write(
     """Writes a model folder, whole or not at all.
 
     Args:
-        path: a folder that does not exist; the one that it will lie in does.
+        path: a folder that does not exist; made with those that it will lie in.
         contents: what it holds.
         weights: the form of the weights.
 
@@ -86,8 +110,9 @@ def write(
     path = check_new(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        scratch.mkdir()
-        config = {"format": _FORMAT, "model": dict(contents.arguments)}
+        scratch.mkdir(parents=True)
+        described = contents.describe()
+        config = {key: described[key] for key in ("format", "model", "untrained")}
         _write_json(scratch / CONFIG, config)
         _write_json(scratch / PREPROCESS, dataclasses.asdict(contents.preprocess))
         (scratch / LABELS).write_text("\n".join(contents.labels) + "\n", encoding="utf-8")
@@ -95,7 +120,7 @@ def write(
         if weights == "orbax":
             from pst_jax import checkpoint  # here alone: the rest needs no orbax
 
-            checkpoint.save_model(scratch / WEIGHTS[weights], dict(contents.variables), config)
+            checkpoint.save_model(scratch / WEIGHTS[weights], dict(contents.variables), described)
         else:
             write_safetensors(scratch / WEIGHTS[weights], trees.flatten(contents.variables))
         sums = "".join(f"{_sha256(scratch / name)}  {name}\n" for name in _files(scratch))
@@ -135,16 +160,12 @@ def read(path: str | os.PathLike) -> ModelFolder:
             preprocess=Preprocess.from_json(preprocess),
             labels=read_labels(path / LABELS),
             card=(path / CARD).read_text(encoding="utf-8"),
+            untrained=tuple(map(str, config.get("untrained", ()))),
         )
-    except (TypeError, KeyError, UnicodeDecodeError) as error:
+    except (TypeError, KeyError, OverflowError, MemoryError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} does not describe a model ({error}): {_AGAIN}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if contents.preprocess.num_frames > model.num_frames:
-        raise ValueError(
-            f"{path / PREPROCESS} takes {contents.preprocess.num_frames} frames, the model was "
-            f"built for {model.num_frames}: {_AGAIN}"
-        )
     return contents
 
 
@@ -202,8 +223,9 @@ def check_new(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.exists() or path.is_symlink():
         raise ValueError(f"{path} exists: move it away, or name another destination")
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} for {path.name}: make it first")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{path} cannot be written: {above} is no folder that can be written to")
     return path
 
 
@@ -233,6 +255,11 @@ def _verify(path: pathlib.Path) -> None:
     """Raises ValueError where a file is not the one that was written, or lies there besides."""
     if not path.is_dir():
         raise ValueError(f"{path} is no model folder: make one by python -m pst_jax.convert")
+    if (path / "checkpoints").is_dir() and not (path / SUMS).exists():
+        raise ValueError(
+            f"{path} is a run of train.py: make a model folder of it by python -m pst_jax.convert "
+            f"{path} FOLDER"
+        )
     try:
         lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

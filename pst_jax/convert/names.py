@@ -22,10 +22,12 @@ from pst_jax.models.vit import ViT
 Arrays = Mapping[str, np.ndarray]
 
 # What precedes a released name in the various files: a wrapper, the recogniser, nothing.
-_PREFIX = re.compile(r"^(module\.)?(backbone\.|cls_head\.|base_model\.)?")
+_PREFIX = re.compile(r"^((module|model|_orig_mod)\.)*((backbone|cls_head|base_model)\.)?")
 # What the released modules keep beside weights and we compute or do not need: constants, and the
 # number of batches that a running statistic has seen.
-_BUFFER = re.compile(r"\.(relative_position_index(_old)?|attn_mask|num_batches_tracked)$")
+_BUFFER = re.compile(
+    r"(^|\.)(relative_position_index(_old)?|attn_mask|num_batches_tracked|n_averaged)$"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ _DENSE = Layout(r"/kernel$", ("o i -> i o",))
 _ALL = (
     Family(
         Swin,
-        r"^layers[._]\d+[._]blocks",
+        r"^(layers[._]\d+[._]blocks|features\.\d+\.\d+\.attn\.)",
         (
             (r"^head", "cls_head.fc_cls"),
             (r"^(?!cls_head)", "backbone."),

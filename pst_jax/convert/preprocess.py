@@ -56,6 +56,11 @@ class Preprocess:
         self._require("mean", _are_channels(self.mean, 0), "three numbers in [0, 255]")
         self._require("std", _are_channels(self.std, 1e-6), "three numbers in (0, 255]")
 
+    def __str__(self):
+        """Says it in words."""
+        stride = "" if self.sampling == "uniform" else f", stride {self.stride_frames}"
+        return f"{self.num_frames} frames ({self.sampling}{stride}) of {self.size_px} px"
+
     def _require(self, name: str, is_met: bool, what: str) -> None:
         if not is_met:
             raise ValueError(f"preprocess: {name}={getattr(self, name)!r} must be {what}")
@@ -63,6 +68,8 @@ class Preprocess:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Preprocess":
         """Makes one of what JSON holds; raises ValueError for a field too many or too few."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"preprocess is {values!r:.99}: it must be an object of fields")
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for key in values:
             if key not in fields:
@@ -73,23 +80,25 @@ class Preprocess:
         return cls(**{key: freeze(value) for key, value in values.items()})
 
 
-# By the beginning of a published row's source, the first that fits: the clips of its recipe on
-# Kinetics-400, where they differ from the last one's. Facts of the releases; a clip's size and
-# length are the model's.
+# By the beginning of a published row's source, the first that fits: the clips of its recipe, where
+# they differ from PST's. Facts of the releases; a clip's size and length are the model's.
 _RECIPES = (
     ("TokShift", {"stride_frames": 32, "mean": (127.5,) * 3, "std": (127.5,) * 3}),
     ("LAPS: ViT", {"stride_frames": 8, "mean": (127.5,) * 3, "std": (127.5,) * 3}),
     ("LAPS", {"stride_frames": 8, "mean": tuple(255 * x for x in (0.486, 0.457, 0.407))}),
 )
 _OF_LAPS = {"sampling": "linspace", "average": "sum"}
+# Classes of Something-Something and Diving48, whose clips PST spreads over the whole video.
+_UNIFORM_CLASSES = (174, 48)
 
 
 def released(name: str, model: VideoModel) -> Preprocess:
-    """Returns how the release of a row takes clips of Kinetics-400, one view per video.
+    """Returns how the release of a row takes clips, one view per video.
 
     Args:
         name: of `create_model`.
-        model: made of it; its own clip length, and size where it has one.
+        model: made of it: its clip length, its size where it has one, and its number of classes,
+            by which PST's recipes for Kinetics-400 and the others are told apart.
     """
     source = VARIANTS[name].source or ""
     size_px = getattr(model, "image_size", 224)
@@ -98,7 +107,8 @@ def released(name: str, model: VideoModel) -> Preprocess:
             return Preprocess(
                 model.num_frames, size_px=size_px, short_side_px=size_px, **_OF_LAPS, **own
             )
-    return Preprocess(model.num_frames, 2, "dense", size_px, size_px * 8 // 7)
+    sampling = "uniform" if model.num_classes in _UNIFORM_CLASSES else "dense"
+    return Preprocess(model.num_frames, 2, sampling, size_px, size_px * 8 // 7)
 
 
 def of_run(config: Mapping[str, Any]) -> Preprocess:
@@ -106,18 +116,21 @@ def of_run(config: Mapping[str, Any]) -> Preprocess:
 
     Args:
         config: of its config.json.
+
+    Raises:
+        ValueError: if it is not that of a run.
     """
-    clip, evaluation, pixels = config["clip"], config["eval"], config["pixels"]
-    return Preprocess.from_json(
-        {
-            **{k: clip[k] for k in ("num_frames", "stride_frames", "sampling", "size_px")},
-            "short_side_px": evaluation["short_side_px"]
-            or max(clip["short_side_px"], clip["size_px"]),
-            "average": evaluation["average"],
-            "mean": pixels["mean"],
-            "std": pixels["std"],
-        }
-    )
+    try:
+        clip, evaluation, pixels = config["clip"], config["eval"], config["pixels"]
+        usual = max(clip["short_side_px"], clip["size_px"])
+        values = {k: clip[k] for k in ("num_frames", "stride_frames", "sampling", "size_px")}
+        values["short_side_px"] = evaluation["short_side_px"] or usual
+        values |= {"average": evaluation["average"], "mean": pixels["mean"], "std": pixels["std"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"the run's config does not say how clips are taken ({error!r}): train.py writes it"
+        ) from None
+    return Preprocess.from_json(values)
 
 
 def _is_count(value: Any) -> bool:

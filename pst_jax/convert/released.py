@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pst_jax.convert import names, trees, vit_names
+from pst_jax.convert import names, other_names, trees
 from pst_jax.convert.names import Arrays
 from pst_jax.layers.attention import bias_index
 from pst_jax.models.swin import Swin
 from pst_jax.models.video import VideoModel
-from pst_jax.models.vit import ViT
 from pst_jax.ops.mixing import Mixer
 from pst_jax.ops.partitions import Partition
 from pst_jax.ops.windows import Windows
@@ -61,9 +60,7 @@ def read_names(state_dict: Arrays, model: VideoModel) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if the names are those of another family, or not as `names.bare_names` wants.
     """
-    given = names.bare_names(state_dict)
-    if isinstance(model, ViT):
-        given = vit_names.to_released(given)
+    given = other_names.to_released(names.bare_names(state_dict), type(model).__name__)
     names.check_family(given, model)
     return given
 

@@ -33,7 +33,8 @@ _MOST_BYTES = 16
 _RESAVE = (
     "If you trust whoever made it (this runs what it holds), save its tensors alone where PyTorch "
     "is installed: python -c \"import torch; m = torch.load('in.pth', map_location='cpu', "
-    "weights_only=False); torch.save(m['state_dict'], 'out.pth')\", or m.state_dict() of a module"
+    "weights_only=False); torch.save(m.state_dict() if hasattr(m, 'state_dict') else "
+    "m['state_dict'], 'out.pth')\""
 )
 
 

@@ -40,14 +40,20 @@ def values_of(path):
 def test_all_forms_lead_to_all_others_bit_for_bit(tmp_path, pth):
     expected = trees.flatten(convert.from_torch(RELEASED, golden_files.model()))
     forms = ["folder", "a.orbax", "b.pth", "c.safetensors", "d.npz", "e.pt", "last"]
+    (tmp_path / "names.txt").write_text("\n".join(f"name {n}" for n in range(10)))
+    said = ["--arch", "pst_tiny", "--labels", tmp_path / "names.txt"]
+    said += ["--preprocess", '{"size_px": 56, "short_side_px": 60, "std": [1, 2, 3]}']
     before = pth
     for number, name in enumerate(forms):
-        run(before, tmp_path / name, *(("--arch", "pst_tiny") if number == 0 else ()))
+        run(before, tmp_path / name, *(() if number else said))
         before = tmp_path / name
         found = values_of(before)
         assert found.keys() == expected.keys()
         for path, value in expected.items():
             np.testing.assert_array_equal(found[path], value, err_msg=f"{name}: {path}")
+    first, last = folder.read(tmp_path / "folder"), folder.read(tmp_path / "last")
+    assert last.labels[3] == "name 3" and last.preprocess.std == (1, 2, 3)
+    assert (first.labels, first.preprocess) == (last.labels, last.preprocess)
 
 
 def test_the_report_says_what_became_of_every_array(tmp_path, pth, capsys):
@@ -55,7 +61,8 @@ def test_the_report_says_what_became_of_every_array(tmp_path, pth, capsys):
     run(pth, tmp_path / "model", "--arch", "pst_tiny", "--num_classes", 3, "--json", report_file)
     report = json.loads(report_file.read_text())
     weights = [name for name in RELEASED if "index" not in name]
-    assert len(report["renamed"]) == len(weights)
+    assert len(report["renamed"]) == len(weights) - 2  # the head is not taken over
+    assert "head/kernel (48, 10)" in report["dropped"]
     assert {"from": "norm.weight", "to": "norm/scale"} in report["renamed"]
     assert sorted(line.split()[0] for line in report["new"]) == ["head/bias", "head/kernel"]
     assert report["model"]["name"] == "pst_tiny" and report["model"]["num_classes"] == 3
@@ -149,6 +156,19 @@ def test_another_network_than_the_reference_s_is_told(tmp_path, pth):
     options = ("--overrides", '{"shift_stages": []}', "--parity", reference)
     with pytest.raises(ValueError, match="more than 0.0001"):
         run(pth, tmp_path / "model", "--arch", "pst_tiny", *options)
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_is_assumed_or_untrained_is_said(tmp_path, pth, capsys):
+    run(pth, tmp_path / "model", "--arch", "pst_tiny", "--num_classes", 174)
+    printed = capsys.readouterr().out
+    assert "clips: 32 frames (uniform) of 224 px; the recipe of pst_tiny" in printed
+    assert "untrained: " in printed and "labels: numbers alone" in printed
+    assert set(folder.read(tmp_path / "model").untrained) == {"head/kernel", "head/bias"}
+    run(tmp_path / "model", tmp_path / "again.pth")
+    run(tmp_path / "again.pth", tmp_path / "again")
+    assert set(folder.read(tmp_path / "again").untrained) == {"head/kernel", "head/bias"}
+    assert "the recipe of" not in capsys.readouterr().out
 
 
 def test_labels_and_clips_can_be_said(tmp_path, pth):
@@ -171,7 +191,9 @@ def test_labels_and_clips_can_be_said(tmp_path, pth):
         (["--arch", "pst_tiny", "--overrides", '{"colour": 1}'], "no override 'colour'"),
         (["--arch", "pst_tiny", "--preprocess", '{"crops": 3}'], "no field 'crops'"),
         (["--arch", "pst_tiny", "--labels", "kinetics400"], "400 labels for num_classes=10"),
-        (["--arch", "pst_tiny", "--json", "none/x.json"], "no such folder"),
+        (["--arch", "pst_tiny", "--json", "none/x.json"], "can be written to"),
+        (["--arch", "pst_tiny", "--json", "weights.pth"], "ends in .json"),
+        (["--arch", "pst_tiny", "--preprocess", '{"num_frames": 64}'], "takes 64 frames"),
         (["--arch", "pst_tiny", "--parity", "none.npz"], "none.npz"),
         (["--arch", "pst_tiny", "--key", "ema"], "no entry 'ema'"),
         ([], "no published row: .*--arch"),
@@ -181,6 +203,25 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, pth, options, messag
     with pytest.raises(ValueError, match=message):
         run(pth, tmp_path / "model", *options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("dest", "flags", "message"),
+    [
+        ("model.onnx", [], ".onnx is not written; use .pth"),
+        ("model.npz", ["--weights", "safetensors"], "--weights=safetensors is for model folders"),
+        ("", [], "destination is empty"),
+    ],
+)
+def test_a_destination_that_is_not_written_is_told_at_once(tmp_path, pth, dest, flags, message):
+    dest = tmp_path / dest if dest else ""
+    with pytest.raises(ValueError, match=message):
+        run(pth, dest, "--arch", "pst_tiny", *flags)
+
+
+def test_the_folders_above_a_model_are_made(tmp_path, pth):
+    run(pth, tmp_path / "models" / "new" / "pst-v1.5", "--arch", "pst_tiny")
+    assert folder.read(tmp_path / "models" / "new" / "pst-v1.5").arguments["name"] == "pst_tiny"
 
 
 def test_the_command_ends_with_one_line_and_code_1(tmp_path):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from convert.torch_by_hand import ops, tensor, zipped
 
 from pst_jax import checkpoint, convert
 from pst_jax.convert import files, folder, torch_files, trees
@@ -57,6 +58,29 @@ def test_a_file_is_told_by_its_content_and_not_by_its_name(tmp_path, released, w
 def test_what_lies_beside_the_weights_is_named(tmp_path, released):
     write_torch(tmp_path / "a.pth", released)
     assert files.read(tmp_path / "a.pth").remarks == ("left out: epoch",)
+
+
+def test_a_number_beside_the_weights_does_not_hide_them(tmp_path):
+    weights = b"}(" + ops("norm.weight") + tensor() + b"u"
+    content = b"}(" + ops("best") + tensor() + ops("state_dict") + weights
+    content += ops("ema") + weights + b"u"
+    (tmp_path / "a.pth").write_bytes(zipped(content))
+    found = files.read(tmp_path / "a.pth")
+    assert list(found.arrays) == ["norm.weight"]
+    assert found.remarks == ("left out: best", "left out: ema (weights too: --key ema)")
+
+
+def test_a_key_is_for_pytorch_files_alone(tmp_path, released):
+    write_npz(tmp_path / "a.npz", released)
+    with pytest.raises(ValueError, match="--key='ema' is for PyTorch files"):
+        files.read(tmp_path / "a.npz", "ema")
+
+
+def test_a_dtype_that_numpy_lacks_is_told(tmp_path):
+    header = b'{"w":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    with pytest.raises(ValueError, match="dtype"):
+        files.read(tmp_path / "a")
 
 
 def test_an_entry_can_be_chosen_by_its_key(tmp_path, released):
@@ -178,10 +202,12 @@ def test_damage_anywhere_is_one_line(tmp_path, released):
 
 
 def test_an_entry_of_ours_that_is_damaged_is_told(tmp_path, released):
-    safetensors.numpy.save_file(released, tmp_path / "a", metadata={files.MODEL: "{"})
+    safetensors.numpy.save_file(released, tmp_path / "a", metadata={files.DESCRIPTION: "{"})
     with pytest.raises(ValueError, match="no JSON"):
         files.read(tmp_path / "a")
-    safetensors.numpy.save_file(released, tmp_path / "a", metadata={files.MODEL: json.dumps(3)})
+    safetensors.numpy.save_file(
+        released, tmp_path / "a", metadata={files.DESCRIPTION: json.dumps(3)}
+    )
     assert files.read(tmp_path / "a").arguments is None
 
 

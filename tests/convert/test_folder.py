@@ -126,8 +126,10 @@ def test_labels_that_would_mislead_are_refused(contents, labels, message):
 def test_nothing_is_overwritten_and_nothing_is_left_of_a_failure(tmp_path, contents, written):
     with pytest.raises(ValueError, match="exists"):
         folder.write(written, contents)
-    with pytest.raises(ValueError, match="no folder"):
-        folder.write(tmp_path / "none" / "model", contents)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is no folder"):
+        folder.write(tmp_path / "file" / "model", contents)
+    (tmp_path / "file").unlink()
     broken = model_folders.make(card="\ud800")  # no UTF-8
     with pytest.raises(UnicodeEncodeError):
         folder.write(tmp_path / "other", broken)

@@ -1,10 +1,13 @@
-"""Other names that a ViT's weights come under, turned into the released ones.
+"""Other names that weights of the same networks come under, turned into the released ones.
 
 TokShift's first version holds query, key and value apart, and started from the ImageNet files of
-the JAX ViT, whose kernels are [inputs, outputs] and have an axis of heads.
+the JAX ViT, whose kernels are [inputs, outputs] and have an axis of heads. timm counts a Swin's
+downsampling with the stage behind it, and wraps no norm of a Visformer. torchvision has stages and
+downsampling of a Video-Swin in one list.
 """
 
 import re
+from collections.abc import Iterable
 
 import einops
 import numpy as np
@@ -18,7 +21,8 @@ _JAX_QKV = _JAX_ATTENTION + "(query|key|value)/"
 _DENSE = "i o -> o i"
 
 # Regex of a name, replacement, and the einops pattern to the released layout where it differs.
-_RENAMES = (
+_RENAMES = {
+  "ViT": (
     # TokShift, version 1.
     (r"^transformer\.embeddings\.position_embeddings$", "pos_embed", None),
     (r"^transformer\.embeddings\.cls_token$", "cls_token", None),
@@ -50,14 +54,23 @@ _RENAMES = (
     (_JAX_ATTENTION + r"out/bias$", r"blocks.\1.attn.proj.bias", None),
     (r"^(head|pre_logits)/kernel$", r"\1.weight", _DENSE),
     (r"^(head|pre_logits)/bias$", r"\1.bias", None),
-)  # fmt: skip
+  ),
+  "Visformer": (
+    (r"^(stem\.1|patch_embed\d\.norm|stage\d\.\d+\.norm\d|norm)\.(\w+)$", r"\1.bn.\2", None),
+  ),
+}  # fmt: skip
+# torchvision's Video-Swin: blocks in the even places of a list, downsampling in the odd ones.
+_LISTED = re.compile(r"^features\.(\d+)\.(?=\d+\.|norm\.|reduction\.)")
+_LISTED_MLP = {"mlp.0.": "mlp.fc1.", "mlp.3.": "mlp.fc2."}
+_DOWNSAMPLE = re.compile(r"^layers\.(\d+)\.downsample\.")
 
 
-def to_released(given: Arrays) -> dict[str, np.ndarray]:
+def to_released(given: Arrays, network: str) -> dict[str, np.ndarray]:
     """Turns bare names and layouts of the other kinds into the released ones, bit for bit.
 
     Args:
         given: name -> array; what has a released name already, or an unknown one, stays.
+        network: "Swin", "ViT" or "Visformer".
 
     Returns:
         Released bare name -> array; query, key and value joined in that order.
@@ -65,9 +78,38 @@ def to_released(given: Arrays) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if two names become one.
     """
-    pairs = [_rename(name, value) for name, value in given.items()]
+    if network == "Swin":
+        pairs = list(zip(_swin_names(given), given.values()))
+    else:
+        pairs = [_rename(name, value, _RENAMES[network]) for name, value in given.items()]
     check_unique((name, new) for name, (new, _) in zip(given, pairs))
-    renamed = dict(pairs)
+    return _join_qkv(dict(pairs))
+
+
+def _swin_names(names: Iterable[str]) -> list[str]:
+    """Returns the released names of a Swin of torchvision, timm, or as released."""
+    renamed = [_unlisted(name).replace("head.fc.", "head.") for name in names]
+    stages = {int(found[1]) for found in map(_DOWNSAMPLE.match, renamed) if found}
+    if not stages or 0 in stages:  # counted with the stage ahead, as released
+        return renamed
+    ahead = lambda found: f"layers.{int(found[1]) - 1}.downsample."  # noqa: E731
+    return [_DOWNSAMPLE.sub(ahead, name) for name in renamed]
+
+
+def _unlisted(name: str) -> str:
+    """Returns the released name of a torchvision name; any other as it is."""
+    found = _LISTED.match(name)
+    if not found:
+        return name
+    stage, is_downsample = divmod(int(found[1]), 2)
+    name = name.removeprefix(found[0])
+    for theirs, ours in _LISTED_MLP.items():
+        name = name.replace(theirs, ours)
+    return f"layers.{stage}.{'downsample' if is_downsample else 'blocks'}.{name}"
+
+
+def _join_qkv(renamed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Joins queries, keys and values that are held apart."""
     for name in [name for name in renamed if ".attn.query." in name]:
         parts = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
         joined = name.replace(".query.", ".qkv.")
@@ -78,8 +120,10 @@ def to_released(given: Arrays) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _rename(name: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-    for pattern, replacement, layout in _RENAMES:
+def _rename(
+    name: str, value: np.ndarray, renames: tuple[tuple[str, str, str | None], ...]
+) -> tuple[str, np.ndarray]:
+    for pattern, replacement, layout in renames:
         renamed, count = re.subn(pattern, replacement, name)
         if count and (layout is None or value.ndim == len(layout.split("->")[0].split())):
             return renamed, value if layout is None else einops.rearrange(value, layout)

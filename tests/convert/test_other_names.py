@@ -122,3 +122,39 @@ def test_object_arrays_are_refused_for_their_dtype():
 def test_a_file_of_the_jax_vit_is_known_for_what_it_is():
     with pytest.raises(ValueError, match="weights of a ViT, and the model is a Swin"):
         convert.init_from_2d(jax_vit(), golden_files.model())
+
+
+def listed(name):
+    """A name of a Video-Swin as torchvision has it: stages and downsampling in one list."""
+    name = re.sub(r"^layers\.(\d+)\.downsample", lambda m: f"features.{2 * int(m[1]) + 1}", name)
+    name = re.sub(r"^layers\.(\d+)\.blocks", lambda m: f"features.{2 * int(m[1])}", name)
+    return name.replace("mlp.fc1", "mlp.0").replace("mlp.fc2", "mlp.3")
+
+
+def behind(name):
+    """A name of a Swin as timm has it: downsampling belongs to the stage behind."""
+    name = re.sub(r"^layers\.(\d+)\.down", lambda m: f"layers.{int(m[1]) + 1}.down", name)
+    return re.sub(r"^head\.", "head.fc.", name)
+
+
+def unwrapped(name):
+    return name.replace(".bn.", ".")
+
+
+@pytest.mark.parametrize(
+    ("file", "rename"),
+    [("videoswin_56", listed), ("pst_56", behind), ("laps", unwrapped)],
+)
+def test_the_names_of_torchvision_and_timm_are_read(tmp_path, file, rename):
+    golden = golden_files.load_model_file(file)
+    released = golden_files.state_dict(golden)
+    bare = {re.sub(r"^(backbone|base_model)\.", "", name): v for name, v in released.items()}
+    bare = {name.replace("cls_head.fc_cls.", "head."): value for name, value in bare.items()}
+    given = {rename(name): value for name, value in bare.items()}
+    assert len(given.keys() - bare.keys()) > 4
+    model = golden_files.model_of(golden_files.MODELS[file][0], golden["config"])
+    np.savez(tmp_path / "given.npz", **given)
+    ours, changes = convert.init_from_file(str(tmp_path / "given.npz"), model)
+    assert changes == []
+    expected = convert.from_torch(released, model)
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
