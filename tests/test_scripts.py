@@ -307,7 +307,7 @@ def test_weights_of_one_config_are_not_evaluated_as_anothers(shared, unbroken):
     assert "model.shift_stages: [1] there, [] here" in result.stderr
 
 
-@pytest.mark.parametrize("kind", ["", ":twin"])
+@pytest.mark.parametrize("kind", ["", pytest.param(":twin", marks=pytest.mark.slow)])
 def test_the_hard_config_runs_with_smaller_sizes(tmp_path, shared, kind):
     flags = [
         *("--config.data.motion.size_px=56", "--config.clip.size_px=56"),
