@@ -34,7 +34,14 @@ def names_of(lines):
     return [line.layer for line in lines]
 
 
-@pytest.mark.parametrize("name", golden_files.MODELS)
+# The others' outputs are compared by tests/models/test_goldens.py too.
+QUICK = ("pst_56", "laps", "tokshift")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in golden_files.MODELS],
+)
 def test_every_golden_is_met_to_rounding(name, tmp_path):
     golden = golden_files.load_model_file(name)
     features = "features" if "features" in golden else "frame_feats"
