@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from pst_jax.files import printable
 from pst_jax.huge_pages import use_huge_pages
 
 ERROR = 1
@@ -44,14 +45,13 @@ def run_command(main: Callable[[argparse.Namespace], int | None], parser: argpar
     arguments = parser.parse_args()
     logging.use_absl_handler()
     logging.set_verbosity(logging.ERROR)  # what libraries tell besides
-    say = lambda text: print(printable(f"{parser.prog}: {text}"), file=sys.stderr)  # noqa: E731
+    say = lambda text: print(f"{parser.prog}: {_lines(text)}", file=sys.stderr)  # noqa: E731
     sys.exit(_guarded(lambda: main(arguments), say))
 
 
-def printable(text: str) -> str:
-    """Returns lines as a terminal can show them: files and what they hold may be named anyhow."""
-    safe = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in safe)
+def _lines(text: str) -> str:
+    """Makes each line of a message one that a terminal can show."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _guarded(work: Callable[[], int | None], say: Callable[[str], None]) -> int | None:

@@ -67,7 +67,7 @@ ALLOWED = {
     "config_keys": {"models", "training"},
     "sharding": set(),
     "huge_pages": set(),
-    "command_line": {"huge_pages"},
+    "command_line": {"files", "huge_pages"},
     "__init__": {"models", "ops", "convert", "predict"},
 }
 # Package -> the only parts that may import it.

@@ -3,17 +3,16 @@
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
 from pst_jax import files as whole_files
-from pst_jax.command_line import printable
 from pst_jax.convert import architecture, card, export, files, fit, folder, names, parity
 from pst_jax.convert import preprocess as preprocesses
 from pst_jax.convert.files import Source
 from pst_jax.convert.folder import ModelFolder
 from pst_jax.convert.preprocess import Preprocess
+from pst_jax.files import check_writable, printable
 from pst_jax.models.variants import create_model
 from pst_jax.models.video import VideoModel
 
@@ -116,7 +115,7 @@ def _compare(
         ValueError: if they differ by more than rounding.
     """
     lines = parity.compare(contents.make_model(), contents.variables, reference)
-    print(printable(parity.table(lines)))
+    print(parity.table(lines))
     worst = 0.0
     for line in lines:
         # Of logits below 1, as they are: their share of hardly anything says nothing.
@@ -138,11 +137,9 @@ def _check_json(args: argparse.Namespace) -> None:
     """Raises ValueError where the report could not be written, or would overwrite weights."""
     if args.json is None:
         return
-    path = pathlib.Path(args.json)
-    if path.suffix != ".json":
+    if not args.json.endswith(".json"):
         raise ValueError(f"--json={args.json}: name a file that ends in .json")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"--json={args.json}: name a file in a folder that can be written to")
+    check_writable(args.json)
 
 
 def _arguments(source: Source, args: argparse.Namespace) -> dict[str, Any]:
@@ -220,4 +217,4 @@ def _summary(report: dict[str, Any]) -> str:
         if len(report[kind]) > _NUM_SHOWN:
             lines.append(f"{kind}: {len(report[kind]) - _NUM_SHOWN} more (--json lists all)")
     lines.append(f"wrote: {report['dest']} ({report['written']})")
-    return "\n".join(printable(line).replace("\n", "\\n") for line in lines)
+    return "\n".join(map(printable, lines))

@@ -1,12 +1,14 @@
 """Clips of a video, as pixels: a random one for training, or the views of a test."""
 
+import contextlib
 import dataclasses
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from pst_jax.data import sampling, transforms
-from pst_jax.data.decode import open_video
+from pst_jax.data.decode import Video, open_video
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
 
@@ -27,7 +29,8 @@ def load_train_clip(
     Raises:
         VideoError: if the video cannot be read.
     """
-    clip = _read_frames(record.path, spec, rng=rng)
+    with open_video(record.path) as opened:
+        clip = _read_frames(opened, spec, rng=rng)
     clip = transforms.random_square(clip, spec, rng)
     is_drawn = rng.random() < 0.5  # drawn for every clip, as released
     mirrored = transforms.flipped_label(record.label, spec.flip, spec.flip_labels or ())
@@ -69,14 +72,15 @@ def load_view(
         VideoError: if the video cannot be read.
     """
     crop, clip = divmod(view, num_clips)
-    frames = _read_frames(video, spec, view=clip, num_views=num_clips)
+    with _opened(video) as opened:
+        frames = _read_frames(opened, spec, view=clip, num_views=num_clips)
     return _crops(frames, spec, num_crops)[crop]
 
 
 def load_views(
     video: str | np.ndarray, spec: ClipSpec, num_clips: int = 1, num_crops: int = 1
 ) -> np.ndarray:
-    """Reads all test views of a video, every clip once.
+    """Reads all test views of a video, every clip once; whole frames are held of one at a time.
 
     Args:
         video: as for `load_view`.
@@ -90,10 +94,11 @@ def load_views(
     Raises:
         VideoError: if the video cannot be read.
     """
-    clips = [
-        _crops(_read_frames(video, spec, view=clip, num_views=num_clips), spec, num_crops)
-        for clip in range(num_clips)
-    ]
+    with _opened(video) as opened:
+        clips = [
+            _crops(_read_frames(opened, spec, view=clip, num_views=num_clips), spec, num_crops)
+            for clip in range(num_clips)
+        ]
     return np.stack([clip[crop] for crop in range(num_crops) for clip in clips])
 
 
@@ -108,12 +113,15 @@ def _crops(frames: np.ndarray, spec: ClipSpec, num_crops: int) -> list[np.ndarra
     return [transforms.crop(frames, box) for box in boxes]
 
 
-def _read_frames(video: str | np.ndarray, spec: ClipSpec, **which: Any) -> np.ndarray:
+def _opened(video: str | np.ndarray) -> AbstractContextManager[Video | np.ndarray]:
+    return contextlib.nullcontext(video) if isinstance(video, np.ndarray) else open_video(video)
+
+
+def _read_frames(video: Video | np.ndarray, spec: ClipSpec, **which: Any) -> np.ndarray:
     """uint8 [T, H, W, 3]; `which` says which clip to `sampling.clip_indices`."""
     choose = lambda num_frames: sampling.clip_indices(  # noqa: E731
         spec.sampling, num_frames, spec.num_frames, spec.stride_frames, **which
     )
     if isinstance(video, np.ndarray):
         return video[choose(len(video))]
-    with open_video(video) as opened:
-        return opened.read(choose(opened.num_frames))
+    return video.read(choose(video.num_frames))

@@ -102,8 +102,14 @@ class Video:
                 f"{self.num_frames} frames: they must lie in [0, {self.num_frames - 1}]"
             )
         wanted = np.unique(indices)
+        times = [self._times[index] for index in wanted]
         try:
-            frames = self._decode([self._times[index] for index in wanted])
+            frames = self._decode(times)
+            if len(frames) < len(times) and len(self._keyframes) > 1:
+                # A packet flagged as key may be a plain I slice, as x264 writes them at cuts: a
+                # decoder shows nothing from there on. Only the first is sure to be a start.
+                del self._keyframes[1:]
+                frames = self._decode(times)
         except av.error.FFmpegError as error:
             raise VideoError(self.path, _reason(error)) from error
         if len(frames) < len(wanted):

@@ -57,11 +57,7 @@ def check_mp4(path: str | os.PathLike) -> None:
     path = pathlib.Path(path)
     if path.suffix.lower() != ".mp4":
         raise ValueError(f"{str(path)!r} must be named .mp4: no other kind of file is written")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(
-            f"{str(path)!r} cannot be written: name a file in a folder that exists and can be "
-            "written to"
-        )
+    files.check_writable(path)
 
 
 class _Writer:

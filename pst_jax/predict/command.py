@@ -1,13 +1,16 @@
 """The prediction command: videos by name in, tables and files out."""
 
 import argparse
+import dataclasses
 import glob
 import os
 import pathlib
+import sys
 import time
 
 from tqdm import tqdm
 
+from pst_jax import files
 from pst_jax.command_line import ERROR
 from pst_jax.convert.folder import check_labels, read_labels
 from pst_jax.data.decode import VideoError
@@ -27,11 +30,11 @@ def run(args: argparse.Namespace) -> int | None:
         args: of the command, see `__main__`.
 
     Returns:
-        The exit code: 1 where a video could not be read.
+        The exit code: 1 where a video could not be read, or its overlay not be written.
 
     Raises:
         ValueError: before a video is read, if there is none, the model cannot be loaded, or a
-            result could not be written.
+            result could not be written; at the end, if one could not all the same.
     """
     paths = find_videos(args.videos)
     _check_outputs(args, paths)
@@ -40,21 +43,28 @@ def run(args: argparse.Namespace) -> int | None:
     if args.labels:
         labels = read_labels(args.labels)
         check_labels(labels, len(model.contents.labels))
-    found = []
+    if model.contents.untrained:
+        names = ", ".join(model.contents.untrained)
+        warning = f"warning: {names} started anew and untrained: the probabilities mean nothing"
+        tqdm.write(warning, file=sys.stderr)
+    found: list[Result] = []
     try:
         for path in tqdm(paths, unit="video", disable=None if len(paths) > 1 else True):
             try:
-                found.append(_predict(model, path, labels, args))
+                found.append(_predict(model, path, args))
             except VideoError as error:
                 found.append(Result(path, problem=error.reason))
+        if args.overlay and found[0].segments:
+            found[0] = _overlaid(found[0], labels, args)
     finally:  # what was predicted before an error is not lost
         if found:
-            results.write(found, labels, args.topk, args.json, args.csv, args.features)
+            header = _header(model, args)
+            results.write(found, labels, args.topk, header, args.json, args.csv, args.features)
     return ERROR if any(result.problem for result in found) else None
 
 
 def find_videos(names: list[str]) -> list[str]:
-    """Returns the files that names stand for, each once: files, folders, globs.
+    """Returns the files that names stand for, each once, as first named: files, folders, globs.
 
     Raises:
         ValueError: for a folder or glob that holds no video.
@@ -62,8 +72,8 @@ def find_videos(names: list[str]) -> list[str]:
     found = []
     for name in names:
         if os.path.isdir(name):
-            files = sorted(pathlib.Path(name).rglob("*"))
-            inside = [str(f) for f in files if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file()]
+            below = sorted(pathlib.Path(name).rglob("*"))
+            inside = [str(f) for f in below if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file()]
             if not inside:
                 raise ValueError(
                     f"{name} holds no video: they end in {', '.join(VIDEO_SUFFIXES)}; give others "
@@ -77,12 +87,13 @@ def find_videos(names: list[str]) -> list[str]:
             found += matching
         else:
             found.append(name)  # whether it can be read is said beside the other videos
-    return list(dict.fromkeys(found))
+    once: dict[str, str] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), path)
+    return list(once.values())
 
 
-def _predict(
-    model: Predictor, path: str, labels: tuple[str, ...], args: argparse.Namespace
-) -> Result:
+def _predict(model: Predictor, path: str, args: argparse.Namespace) -> Result:
     """Predicts a video: by its views, or by a window that slides over it."""
     if not (args.overlay or args.window):
         clips, crops = args.views or (None, None)
@@ -91,9 +102,30 @@ def _predict(
     start = time.monotonic()
     windows = dict(window_s=args.window, hop_s=args.hop)
     segments = tuple(timeline(path, model.clip_spec(), model.clip_probabilities, **windows))
-    if args.overlay:
-        overlay.overlay(path, args.overlay, segments, labels, topk=args.topk)
     return Result(path, segments=segments, seconds=time.monotonic() - start)
+
+
+def _overlaid(result: Result, labels: tuple[str, ...], args: argparse.Namespace) -> Result:
+    """Writes the overlay of a result; where that fails, the result stays and says why."""
+    start, problem = time.monotonic(), ""
+    try:
+        overlay.overlay(result.path, args.overlay, result.segments, labels, topk=args.topk)
+    except (ValueError, OSError) as error:
+        problem = f"no overlay: {error}"
+    seconds = result.seconds + time.monotonic() - start
+    return dataclasses.replace(result, seconds=seconds, problem=problem)
+
+
+def _header(model: Predictor, args: argparse.Namespace) -> dict[str, str | None]:
+    """What results are traced by; a window is one view, so that nothing is averaged."""
+    preprocess = model.contents.preprocess
+    clips, crops = args.views or (preprocess.num_clips, preprocess.num_crops)
+    is_window = args.overlay or args.window
+    return {
+        "model": _model_folder(args.model),
+        "views": None if is_window else f"{clips}x{crops}",
+        "average": None if is_window else preprocess.average,
+    }
 
 
 def _model_folder(name: str | None) -> str:
@@ -108,20 +140,17 @@ def _model_folder(name: str | None) -> str:
 
 def _check_outputs(args: argparse.Namespace, paths: list[str]) -> None:
     """Raises ValueError, before anything is computed, where a result could not be written."""
-    for flag, suffix in (("json", ".json"), ("csv", ".csv"), ("features", ".npz")):
-        name = getattr(args, flag)
-        if name in (None, results.TERMINAL):
-            continue
-        if not name.endswith(suffix):
-            raise ValueError(f"--{flag}={name}: name a file that ends in {suffix}")
-        if not pathlib.Path(name).parent.is_dir():
-            raise ValueError(f"--{flag}={name}: there is no such folder")
-    if args.json == args.csv == results.TERMINAL:
+    for name in (args.json, args.csv, args.features):
+        if name not in (None, files.TERMINAL):
+            files.check_writable(name)
+    if args.json == args.csv == files.TERMINAL:
         raise ValueError("--json and --csv cannot both go to the terminal: name a file for one")
     if args.overlay:
         if len(paths) != 1:
             raise ValueError(f"--overlay takes one video, and {len(paths)} were given")
         overlay.check(paths[0], args.overlay)
+        if os.path.lexists(args.overlay):
+            raise ValueError(f"--overlay={args.overlay} exists: move it away, or name another")
     if args.overlay or args.window:
         for flag in ("features", "views"):
             if getattr(args, flag):

@@ -13,7 +13,7 @@ from pst_jax import ops
 from pst_jax.convert import folder
 from pst_jax.convert.folder import ModelFolder
 from pst_jax.data import clips
-from pst_jax.data.transforms import ClipSpec
+from pst_jax.data.transforms import ClipSpec, check_at_least
 from pst_jax.evaluation import averages
 
 Video = str | os.PathLike | np.ndarray
@@ -51,10 +51,11 @@ class Predictor:
     Attributes:
         contents: of its model folder.
         model: the network.
-        batch_size: views that go through the network at once.
+        batch_size: views that go through the network at once, at most.
     """
 
     def __init__(self, contents: ModelFolder, batch_size: int = 1):
+        check_at_least("batch_size", batch_size, 1)
         self.contents = contents
         self.model = contents.make_model()
         self.batch_size = batch_size
@@ -81,7 +82,7 @@ class Predictor:
         Args:
             videos: path of a file; or frames, uint8 [F, H, W, 3], RGB, of any size and number; or
                 a batch of those, uint8 [B, F, H, W, 3], or a list of these and paths.
-            num_clips: clips in time per video; None: as preprocess.json says.
+            num_clips: clips in time per video, 1 to 1000; None: as preprocess.json says.
             num_crops: crops of each, 1 or 3; None: likewise.
             with_features: whether predictions have features.
 
@@ -90,8 +91,12 @@ class Predictor:
 
         Raises:
             VideoError: if a file cannot be read.
-            ValueError: if an array is not as above.
+            ValueError: if an argument is not as above.
         """
+        preprocess = self.contents.preprocess
+        num_clips = preprocess.num_clips if num_clips is None else num_clips
+        num_crops = preprocess.num_crops if num_crops is None else num_crops
+        averages.check_views(num_clips, num_crops)
         views = dict(num_clips=num_clips, num_crops=num_crops, with_features=with_features)
         if isinstance(videos, str | os.PathLike):
             return self._predict(os.fspath(videos), **views)
@@ -108,6 +113,13 @@ class Predictor:
         if frames.ndim == 5:
             return [self._predict(each, **views) for each in frames]
         return self._predict(frames, **views)
+
+    def __repr__(self) -> str:
+        name, preprocess = self.contents.arguments["name"], self.contents.preprocess
+        return (
+            f"Predictor({name}, {len(self.contents.labels)} classes, "
+            f"{preprocess.num_frames} frames of {preprocess.size_px} px)"
+        )
 
     def clip_spec(self, num_crops: int = 1) -> ClipSpec:
         """Returns how clips are taken from a video for so many crops."""
@@ -130,17 +142,14 @@ class Predictor:
     def _predict(
         self,
         video: str | np.ndarray,
-        num_clips: int | None,
-        num_crops: int | None,
+        num_clips: int,
+        num_crops: int,
         with_features: bool,
     ) -> Prediction:
-        preprocess = self.contents.preprocess
-        num_clips = num_clips or preprocess.num_clips
-        num_crops = num_crops or preprocess.num_crops
         views = clips.load_views(video, self.clip_spec(num_crops), num_clips, num_crops)
         outputs = ("logits", "frame_features") if with_features else ("logits",)
         logits, *features = self._outputs(views, outputs)
-        average = preprocess.average
+        average = self.contents.preprocess.average
         total = averages.view_scores(logits.astype(np.float64), average).sum(axis=0)
         scores = averages.over_views(total, len(views), average)
         return Prediction(
@@ -150,7 +159,10 @@ class Predictor:
         )
 
     def _outputs(self, views: np.ndarray, outputs: tuple[str, ...]) -> list[np.ndarray]:
-        """Runs the network on uint8 [V, T, S, S, 3] in batches of one size, so compiled once."""
+        """Runs the network on uint8 [V, T, S, S, 3] in batches of one size.
+
+        So a program is compiled once, and videos of as many views share it.
+        """
         found = [
             [np.asarray(each)[:count] for each in self._run(self._variables, batch, outputs)]
             for batch, count in _batches(views, self.batch_size)
@@ -163,7 +175,8 @@ def load(path: str | os.PathLike, batch_size: int = 1) -> Predictor:
 
     Args:
         path: the folder, as `Predictor.save` or `python -m pst_jax.convert` wrote it.
-        batch_size: views that go through the network at once; more than 1 pays on accelerators.
+        batch_size: views that go through the network at once, at most; more than 1 pays on
+            accelerators.
 
     Raises:
         ValueError: naming the file that is missing, damaged or does not fit, and the remedy.
@@ -172,7 +185,11 @@ def load(path: str | os.PathLike, batch_size: int = 1) -> Predictor:
 
 
 def _batches(views: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields batches of exactly `size` rows, the last filled up, and how many rows count."""
+    """Yields batches of one size, the last filled up, and how many rows count.
+
+    The size is `size`, or the number of views where that is less: none is computed in vain.
+    """
+    size = min(size, len(views))
     for start in range(0, len(views), size):
         batch = views[start : start + size]
         fill = np.repeat(batch[-1:], size - len(batch), axis=0)

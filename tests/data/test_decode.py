@@ -11,6 +11,7 @@ from video_files import decode_all, frames_of_noise, write_audio, write_video
 
 from pst_jax.data import decode
 from pst_jax.data.decode import VideoError, open_video
+from pst_jax.data.encode import writing_mp4
 
 VIDEOS = Path(__file__).parents[3] / "shared/videos"
 FORMATS = {
@@ -235,6 +236,23 @@ def test_fewer_frames_than_listed_are_reported(tmp_path):
         del video._packets[8:]
         with pytest.raises(VideoError, match="only 1 of 2 frames"):
             video.read([3, 11])
+
+
+def test_packets_flagged_as_key_where_no_decoder_can_start_are_no_damage(tmp_path):
+    # x264 makes a plain I slice of a cut that follows a keyframe soon.
+    rng, path = np.random.default_rng(0), tmp_path / "a.mp4"
+    with writing_mp4(path) as write:
+        for rank in range(40):
+            write(rank / 10, rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    reference = decode_all(path)
+    for indices in (np.arange(10, 26, 2), np.array([30]), np.arange(40)):
+        with open_video(path) as video:
+            assert len(video._keyframes) > 30
+            np.testing.assert_array_equal(video.read(indices), reference[indices])
+    with open_video(path) as video:
+        del video._packets[20:]
+        with pytest.raises(VideoError, match="only 5 of 8 frames asked for"):
+            video.read(np.arange(10, 26, 2))
 
 
 @pytest.mark.parametrize("indices", [[], [5], [-1], [0.5], [[1, 2]]])

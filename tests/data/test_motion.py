@@ -106,8 +106,8 @@ def test_resume_keeps_finished_files_and_makes_the_missing_ones(tmp_path):
     assert motion.generate(tmp_path, SMALL, 2, 1)[:2] == (48, 0)
     before = clips_below(tmp_path)
     lost = tmp_path / "train" / "left" / "00001.mp4"
-    lost.rename(lost.with_name("00001.mp4.tmp"))
-    lost.with_name("00001.mp4.tmp").write_bytes(b"half a file")
+    half = lost.rename(lost.with_name(".00001.mp4.1.0.tmp"))  # as a killed run leaves it
+    half.write_bytes(b"half a file")
     empty = tmp_path / "test" / "leave" / "00000.mp4"
     empty.write_bytes(b"")
     times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.mp4") if p != empty}
@@ -116,7 +116,9 @@ def test_resume_keeps_finished_files_and_makes_the_missing_ones(tmp_path):
     after = clips_below(tmp_path)
     assert after.keys() == before.keys()
     assert all((after[name] == before[name]).all() for name in before)
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert list(tmp_path.rglob("*.tmp")) == [half]
+    motion.generate(tmp_path, SMALL, 2, 1, overwrite=True)
+    assert not half.exists()
 
 
 def test_an_interrupted_run_leaves_no_list_and_only_whole_files(tmp_path, monkeypatch):

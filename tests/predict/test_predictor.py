@@ -98,6 +98,44 @@ def test_the_batch_size_changes_nothing(contents, model, videos, batch_size):
     np.testing.assert_allclose(many.probabilities, one.probabilities, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("num_clips", "num_crops", "sizes"), [(1, 1, [1]), (1, 3, [3]), (3, 3, [4, 4, 4])]
+)
+def test_a_batch_is_no_larger_than_the_views(contents, videos, num_clips, num_crops, sizes):
+    model, found = Predictor(contents, batch_size=4), []
+    run = model._run
+    model._run = lambda variables, batch, outputs: (
+        found.append(len(batch)) or run(variables, batch, outputs)
+    )
+    model(videos[0], num_clips=num_clips, num_crops=num_crops)
+    assert found == sizes
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        (dict(num_clips=0), r"num_clips=0 must be an integer in \[1, 1000\]"),
+        (dict(num_clips=1001), "num_clips=1001"),
+        (dict(num_clips=2.0), "num_clips=2.0"),
+        (dict(num_crops=0), r"num_crops=0 must be 1 \(the middle\) or 3"),
+        (dict(num_crops=2), "num_crops=2"),
+        (dict(num_crops=3.0), "num_crops=3.0"),
+    ],
+)
+def test_numbers_of_views_that_are_none_are_told(model, views, message):
+    with pytest.raises(ValueError, match=message):
+        model("none.mp4", **views)
+
+
+def test_a_batch_size_that_is_none_is_told(contents):
+    with pytest.raises(ValueError, match="batch_size=0 must be an integer of at least 1"):
+        Predictor(contents, batch_size=0)
+
+
+def test_a_model_says_what_it_is(model):
+    assert repr(model) == "Predictor(pst_testing, 5 classes, 8 frames of 32 px)"
+
+
 def test_features_are_what_the_classifier_sees_of_each_view(model, videos):
     found = model(videos[0], num_clips=2, num_crops=3, with_features=True)
     assert found.features.shape == (6, 32) and found.features.dtype == np.float32
