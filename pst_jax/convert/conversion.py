@@ -75,32 +75,34 @@ def convert(source: Source, args: argparse.Namespace) -> tuple[ModelFolder, dict
         card.make_card(source, arguments, variables, preprocess, changes, is_another),
         tuple(dict.fromkeys([*source.context.get("untrained", ()), *new])),
     )
-    remarks = [*source.remarks]
-    if is_assumed:
-        remarks.append(
-            f"clips: {preprocess}; the recipe of {arguments['name']}, as nothing else "
-            "is said: --preprocess changes it"
-        )
-    if are_numbers:
-        remarks.append("labels: numbers alone, none are known; name the classes by --labels")
-    if contents.untrained:
-        remarks.append(
-            "untrained: the new arrays below; train from it (--config.init_from), "
-            "its predictions mean nothing"
-        )
     report = {
         "source": str(source.path),
         "kind": source.kind,
         "sha256": source.sha256,
         "model": arguments,
         "preprocess": dataclasses.asdict(preprocess),
-        "remarks": remarks,
+        "remarks": [*source.remarks, *_remarks(contents, is_assumed, are_numbers)],
         "renamed": [
             {"from": name, "to": path} for path, name in weights.renamed.items() if path not in new
         ],
         **_by_kind(changes + names.constants(source.arrays)),
     }
     return contents, report
+
+
+def _remarks(contents: ModelFolder, is_assumed: bool, are_numbers: bool) -> list[str]:
+    """Says what was not known, and so may not be what the user thinks."""
+    name, lines = contents.arguments["name"], []
+    if is_assumed:
+        lines.append(
+            f"clips: {contents.preprocess}, by the recipe of {name}; --preprocess changes it"
+        )
+    if are_numbers:
+        lines.append("labels: numbers alone, none are known; name the classes by --labels")
+    if contents.untrained:
+        names = ", ".join(contents.untrained)
+        lines.append(f"untrained: {names}; to start from (init_from), not to predict with")
+    return lines
 
 
 def _compare(

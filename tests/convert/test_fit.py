@@ -168,6 +168,8 @@ def test_a_visformer_starts_from_an_image_network_of_another_size(tmp_path):
         "resized: pos_embed1 (1, 8, 8, 16) -> (1, 12, 12, 16)",
         "resized: pos_embed2 (1, 4, 4, 32) -> (1, 6, 6, 32)",
         "resized: pos_embed3 (1, 2, 2, 64) -> (1, 3, 3, 64)",
+        "dropped: head/bias (7,)",
+        "dropped: head/kernel (3, 7)",
     ]
     for name, ours in (("running_mean", "mean"), ("running_var", "var")):
         np.testing.assert_array_equal(
@@ -222,6 +224,8 @@ def test_a_vit_starts_from_a_distilled_image_network_of_another_size(tmp_path, f
         "dropped: head_dist.weight (7, 32)",
         "dropped: head_dist.bias (7,)",
         "dropped: pre_logits.fc.weight (32, 32)",
+        "dropped: head/bias (7,)",
+        "dropped: head/kernel (3, 7)",
     ]
     resized = variables["params"]["pos_embed"]
     np.testing.assert_array_equal(
