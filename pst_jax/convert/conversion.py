@@ -13,6 +13,7 @@ from pst_jax.convert.files import Source
 from pst_jax.convert.folder import ModelFolder
 from pst_jax.convert.preprocess import Preprocess
 from pst_jax.files import check_writable, printable
+from pst_jax.models import schedules
 from pst_jax.models.variants import create_model
 from pst_jax.models.video import VideoModel
 
@@ -150,7 +151,11 @@ def _arguments(source: Source, args: argparse.Namespace) -> dict[str, Any]:
     if args.num_classes is not None:
         overrides["num_classes"] = args.num_classes
     if source.arguments and not args.arch:
-        return {**source.arguments, **overrides}
+        kept = dict(source.arguments)
+        if "mixers" in overrides:  # the options of the source's own are not for them
+            for option in schedules.options_of("+".join(schedules.METHODS)):
+                kept.pop(option, None)
+        return kept | overrides
     if not source.is_ours:
         return architecture.describe(source.arrays, args.arch, overrides)
     if not args.arch:

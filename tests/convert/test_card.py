@@ -71,6 +71,14 @@ def test_what_was_measured_of_another_network_or_clip_is_not_claimed(run_dir, fl
     assert "75.50" not in card_of(run_dir, *flags)
 
 
+def test_other_mixers_drop_the_options_of_the_run_s_own(run_dir):
+    config = CONFIG | {"model": CONFIG["model"] | {"pattern": "D", "fold_div": 4}}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    card_of(run_dir, "--overrides", '{"mixers": "tsm", "fold_div": 8}')
+    found = folder.read(run_dir.parent / "model").arguments
+    assert found == model_folders.ARGUMENTS | {"mixers": "tsm", "fold_div": 8}
+
+
 def test_an_accuracy_of_another_step_is_not_claimed(run_dir):
     (run_dir / "report.json").write_text(json.dumps(REPORT | {"step": 6}))
     card = card_of(run_dir)
