@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int | None:
                 found.append(_predict(model, path, args))
             except VideoError as error:
                 found.append(Result(path, problem=error.reason))
-        if args.overlay and found[0].segments:
+        if args.overlay and found[0].segments and not found[0].problem:
             found[0] = _overlaid(found[0], labels, args)
     finally:  # what was predicted before an error is not lost
         if found:
@@ -101,8 +101,16 @@ def _predict(model: Predictor, path: str, args: argparse.Namespace) -> Result:
         return Result(path, found.probabilities, found.features)
     start = time.monotonic()
     windows = dict(window_s=args.window, hop_s=args.hop)
-    segments = tuple(timeline(path, model.clip_spec(), model.clip_probabilities, **windows))
-    return Result(path, segments=segments, seconds=time.monotonic() - start)
+    segments, problem = [], ""
+    try:
+        for segment in timeline(path, model.clip_spec(), model.clip_probabilities, **windows):
+            segments.append(segment)
+    except VideoError as error:  # what came before it breaks off is not lost
+        if not segments:
+            raise
+        problem = error.reason
+    seconds = time.monotonic() - start
+    return Result(path, segments=tuple(segments), seconds=seconds, problem=problem)
 
 
 def _overlaid(result: Result, labels: tuple[str, ...], args: argparse.Namespace) -> Result:

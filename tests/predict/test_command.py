@@ -11,6 +11,7 @@ import video_files
 
 import pst_jax
 from pst_jax.convert import folder
+from pst_jax.data.decode import VideoError
 from pst_jax.predict import command, overlay, results, timeline
 from pst_jax.predict.__main__ import make_parser
 
@@ -91,6 +92,21 @@ def test_a_window_gives_labels_over_time(place, capsys):
     assert all(len(each["top"]) == 5 for each in video["segments"])
     run(place, place / "videos" / "a.mp4", "--window", "0.5", "--topk", 1)
     assert "times real time" in capsys.readouterr().out
+
+
+def test_the_windows_before_a_video_breaks_off_are_kept(place, tmp_path, capsys, monkeypatch):
+    def breaks_off(path, *args, **options):
+        for number, segment in enumerate(timeline.timeline(path, *args, **options)):
+            if number == 2:
+                raise VideoError(path, "breaks off")
+            yield segment
+
+    monkeypatch.setattr(command, "timeline", breaks_off)
+    out = tmp_path / "out.mp4"
+    code = run(place, place / "videos" / "a.mp4", "--window", "0.3", "--overlay", out, "--json")
+    (video,) = json.loads(capsys.readouterr().out)["videos"]
+    assert (code, len(video["segments"]), video["problem"]) == (1, 2, "breaks off")
+    assert not out.exists()
 
 
 def test_an_overlay_is_a_video_of_the_same_length(place, tmp_path):
