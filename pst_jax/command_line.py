@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import pathlib
 import re
 import sys
 from collections.abc import Callable
@@ -17,8 +16,9 @@ ERROR = 1
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs between commands, where jax's own variables do not say otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(base) / "pst_jax"))
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if os.path.isabs(base):  # as it is not where nobody has a home
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(base, "pst_jax"))
 
 
 def run_script(main: Callable[[], int | None], required: tuple[str, ...] = ()) -> None:
