@@ -182,12 +182,8 @@ def restore_model(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any] | 
 
 def _restore_tree(path: pathlib.Path) -> dict[str, Any]:
     """Restores a tree of arrays on the first device, wherever it was saved from."""
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with ocp.StandardCheckpointer() as checkpointer:
-        saved = checkpointer.metadata(path).item_metadata.tree
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved
-        )
+        wanted = _placed(checkpointer.metadata(path).item_metadata.tree)
         return jax.tree.map(np.asarray, checkpointer.restore(path, wanted))
 
 
@@ -211,12 +207,17 @@ def _of_step(manager: ocp.CheckpointManager, step: int) -> tuple[pathlib.Path, s
 
 def _restoring(wanted: dict[str, Any], sharding: Sharding | None) -> ocp.args.Composite:
     """Asks orbax for items by name, shaped like the trees `wanted`."""
-    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    trees = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), wanted
-    )
+    trees = _placed(wanted, sharding)
     items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
     return ocp.args.Composite(**items)
+
+
+def _placed(tree: Any, sharding: Sharding | None = None) -> Any:
+    """Returns shapes and dtypes of a tree, and where it is to live; None: on the first device."""
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
 
 
 def _saved_variables(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:

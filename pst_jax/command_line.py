@@ -33,6 +33,26 @@ def run_script(main: Callable[[], int | None], required: tuple[str, ...] = ()) -
     app.run(lambda argv: _run(main, argv), flags_parser=_parse)
 
 
+def new_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """Makes the parser of `python -m pst_jax.<module>`; the description keeps its lines."""
+    return argparse.ArgumentParser(
+        f"python -m pst_jax.{module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def integer_in(least: int, most: int) -> Callable[[str], int]:
+    """Returns what parses an argument as an integer in [least, most], none of them negative."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} must be an integer in [{least}, {most}]")
+        return int(text)
+
+    return parse
+
+
 def run_command(main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser):
     """Parses the arguments of a command with positional ones, runs `main` and exits likewise.
 

@@ -11,7 +11,7 @@ DEST without a suffix becomes a model folder, which predict takes; .orbax an orb
 
 import argparse
 
-from pst_jax.command_line import run_command
+from pst_jax.command_line import integer_in, new_parser, run_command
 
 
 def main(args: argparse.Namespace) -> None:
@@ -21,19 +21,9 @@ def main(args: argparse.Namespace) -> None:
     conversion.run(args)
 
 
-def _seed(text: str) -> int:
-    if not text.isdigit() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} must be an integer in [0, 2**32)")
-    return int(text)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Makes the parser of the command."""
-    parser = argparse.ArgumentParser(
-        "python -m pst_jax.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("convert", __doc__)
     add = parser.add_argument
     add("source", help="what to read")
     add("dest", help="what to write; must not exist")
@@ -45,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--key", help="entry of a PyTorch file that holds the weights; default: the likeliest")
     add("--weights", choices=("orbax", "safetensors"), help="of a model folder (orbax)")
     add("--parity", metavar="NPZ", help="outputs of the original network, to compare with")
-    add("--seed", type=_seed, default=0, help="of what starts anew (0)")
+    add("--seed", type=integer_in(0, 2**32 - 1), default=0, help="of what starts anew (0)")
     add("--json", metavar="FILE", help="write the report there too")
     return parser
 

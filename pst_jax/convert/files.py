@@ -6,7 +6,6 @@ Nothing that comes with weights is run, and PyTorch is not needed.
 import codecs
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -47,7 +46,7 @@ class Source:
     Attributes:
         path: where.
         kind: what it is, such as "PyTorch (zip)", for people.
-        arrays: name -> array, or what numpy makes one of.
+        arrays: name -> array.
         is_ours: whether names and layouts are ours (`trees`), or released ones.
         arguments: of `create_model`, where it says them.
         context: what else it says, where it is ours: "preprocess", "labels", "card", "untrained" as
@@ -66,10 +65,7 @@ class Source:
     @functools.cached_property
     def sha256(self) -> str | None:
         """Of the file; None for a directory."""
-        if not self.path.is_file():
-            return None
-        with self.path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return folder.sha256(self.path) if self.path.is_file() else None
 
 
 def read(path: str | pathlib.Path, key: str | None = None) -> Source:
@@ -210,7 +206,9 @@ def _read_torch(path: pathlib.Path, key: str | None) -> Source:
     remarks += [f"replaced by nothing: {name}" for name in file.stubbed]
     text = file.content.get(DESCRIPTION) if isinstance(file.content, dict) else None
     said = _said(path, _from_json(path, text))
-    return Source(path, f"PyTorch ({file.layout})", tensors, False, *said, tuple(remarks))
+    # Now, and of these alone: what is told of them, and what is made of them, both need all.
+    arrays = {name: tensor.load() for name, tensor in tensors.items()}
+    return Source(path, f"PyTorch ({file.layout})", arrays, False, *said, tuple(remarks))
 
 
 def _tensors(content: Any) -> dict[str, Any]:
@@ -226,8 +224,7 @@ def _tensors(content: Any) -> dict[str, Any]:
 
 def _find_weights(path: pathlib.Path, content: Any, key: str | None) -> tuple[str, dict[str, Any]]:
     """Returns the entry that holds weights, "" for the file itself, and its tensors by name."""
-    entries = {"": content}
-    entries |= {k: v for k, v in content.items()} if isinstance(content, dict) else {}
+    entries = {"": content} | (content if isinstance(content, dict) else {})
     found = {name: tensors for name, entry in entries.items() if (tensors := _tensors(entry))}
     if key is not None:
         if key not in found:

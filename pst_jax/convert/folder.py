@@ -123,7 +123,7 @@ def write(
             checkpoint.save_model(scratch / WEIGHTS[weights], dict(contents.variables), described)
         else:
             write_safetensors(scratch / WEIGHTS[weights], trees.flatten(contents.variables))
-        sums = "".join(f"{_sha256(scratch / name)}  {name}\n" for name in _files(scratch))
+        sums = "".join(f"{sha256(scratch / name)}  {name}\n" for name in _files(scratch))
         (scratch / SUMS).write_text(sums, encoding="utf-8")
         os.rename(scratch, path)
     except OSError as error:
@@ -146,7 +146,7 @@ def read(path: str | os.PathLike) -> ModelFolder:
     """
     path = pathlib.Path(path)
     _verify(path)
-    config, preprocess = _read_json(path / CONFIG), _read_json(path / PREPROCESS)
+    config, fields = _read_json(path / CONFIG), _read_json(path / PREPROCESS)
     if config.get("format") != _FORMAT:
         raise ValueError(
             f"{path / CONFIG} has format {config.get('format')!r}, this version reads {_FORMAT}: "
@@ -154,10 +154,11 @@ def read(path: str | os.PathLike) -> ModelFolder:
         )
     try:
         model = create_model(**config["model"])
+        preprocess = Preprocess.from_json(fields)
         contents = ModelFolder(
             arguments={**config["model"], "num_classes": model.num_classes},
-            variables=_read_variables(path, model),
-            preprocess=Preprocess.from_json(preprocess),
+            variables=_read_variables(path, model, preprocess.size_px),
+            preprocess=preprocess,
             labels=read_labels(path / LABELS),
             card=(path / CARD).read_text(encoding="utf-8"),
             untrained=tuple(map(str, config.get("untrained", ()))),
@@ -229,7 +230,7 @@ def check_new(path: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def _read_variables(path: pathlib.Path, model: VideoModel) -> dict[str, Any]:
+def _read_variables(path: pathlib.Path, model: VideoModel, size_px: int) -> dict[str, Any]:
     """Reads the weights, which must be those of the model."""
     file = path / WEIGHTS["safetensors"]
     if file.is_file():
@@ -241,14 +242,10 @@ def _read_variables(path: pathlib.Path, model: VideoModel) -> dict[str, Any]:
         from pst_jax import checkpoint  # here alone: the rest needs no orbax
 
         flat = trees.flatten(checkpoint.restore_model(path / WEIGHTS["orbax"])[0])
-    shapes = {name: leaf.shape for name, leaf in trees.expected(model, _size_px(path)).items()}
+    shapes = {name: leaf.shape for name, leaf in trees.expected(model, size_px).items()}
     if lines := trees.misfits(flat, shapes):
         raise ValueError(f"the weights are not those of {CONFIG}:{trees.listing(lines)}")
     return jax.tree.map(np.asarray, trees.unflatten(flat))
-
-
-def _size_px(path: pathlib.Path) -> int:
-    return Preprocess.from_json(_read_json(path / PREPROCESS)).size_px
 
 
 def _verify(path: pathlib.Path) -> None:
@@ -279,7 +276,7 @@ def _verify(path: pathlib.Path) -> None:
     if not any(name.startswith(weights) for name in sums):
         raise ValueError(f"{path} holds no {' or '.join(weights)}: {_AGAIN}")
     for name, digest in sums.items():
-        if _sha256(path / name) != digest:
+        if sha256(path / name) != digest:
             raise ValueError(
                 f"{path / name} is not the file that was saved ({SUMS} says so): {_AGAIN}; after "
                 f"a change of your own, write its line anew by sha256sum"
@@ -292,7 +289,8 @@ def _files(path: pathlib.Path) -> list[str]:
     return sorted(name for name in names if name != SUMS)
 
 
-def _sha256(file: pathlib.Path) -> str:
+def sha256(file: pathlib.Path) -> str:
+    """Returns the hash of a file's bytes, in hex."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -11,10 +11,9 @@ is predicted and written all the same.
 """
 
 import argparse
-import re
 from collections.abc import Callable
 
-from pst_jax.command_line import run_command
+from pst_jax.command_line import integer_in, new_parser, run_command
 from pst_jax.evaluation.averages import parse_views
 from pst_jax.files import TERMINAL
 
@@ -31,15 +30,6 @@ def _views(text: str) -> tuple[int, int]:
         return parse_views(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _count(most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} must be an integer in [1, {most}]")
-        return int(text)
-
-    return parse
 
 
 def _seconds(text: str) -> float:
@@ -65,19 +55,15 @@ def _file(suffix: str, flag: str = "") -> Callable[[str], str]:
 
 def make_parser() -> argparse.ArgumentParser:
     """Makes the parser of the command."""
-    parser = argparse.ArgumentParser(
-        "python -m pst_jax.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("predict", __doc__)
     add = parser.add_argument
     add("videos", nargs="+", metavar="VIDEO", help="file, folder, or glob in quotes")
     add("--model", metavar="FOLDER", help="model folder; default: $PST_JAX_MODEL")
     add("--views", type=_views, metavar="CxR", help="clips in time x crops, such as 4x3")
-    add("--topk", type=_count(10**6), default=5, help="labels shown per video (5)")
+    add("--topk", type=integer_in(1, 10**6), default=5, help="labels shown per video (5)")
     add("--labels", metavar="FILE", help="a class name per line, or kinetics400")
     at_once = "views at once, at most; more on accelerators (1)"
-    add("--batch_size", type=_count(4096), default=1, help=at_once)
+    add("--batch_size", type=integer_in(1, 4096), default=1, help=at_once)
     out = dict(nargs="?", const=TERMINAL, metavar="FILE")
     instead = "write JSON; without FILE to the terminal, in place of the table"
     add("--json", **out, type=_file(".json", "--json"), help=instead)

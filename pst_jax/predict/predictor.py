@@ -126,7 +126,7 @@ class Predictor:
         made_by = self.contents.preprocess
         names = ("num_frames", "stride_frames", "sampling", "size_px", "short_side_px")
         spec = ClipSpec(**{name: getattr(made_by, name) for name in names}, crop="none")
-        return clips.view_spec(spec, num_crops, made_by.size_px if num_crops == 3 else 0)
+        return clips.view_spec(spec, num_crops)
 
     def clip_probabilities(self, video: np.ndarray) -> np.ndarray:
         """Predicts clips as `clip_spec` takes them, uint8 [B, T, S, S, 3], to float32 [B, K]."""
