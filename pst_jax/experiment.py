@@ -168,9 +168,10 @@ def _read_lists(
     if config.data.class_names:
         names["class_names"] = read_class_names(root / config.data.class_names, num_classes)
     for split in splits:
-        records[split], folders = read_index(root / config.data[split], root, num_classes)
-        if folders:
-            names[split] = folders
+        listing = read_index(root / config.data[split], root, num_classes)
+        records[split] = listing.records
+        if listing.class_names:
+            names[split] = listing.class_names
     if len(set(names.values())) > 1:
         different = sorted(set.union(*map(set, names.values())))
         different = [n for n in different if any(n not in given for given in names.values())]

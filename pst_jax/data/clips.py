@@ -2,41 +2,76 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from pst_jax.data import sampling, transforms
-from pst_jax.data.decode import Video, open_video
+from pst_jax.data.frames import Each, Frames, as_it_is, check_indices, gather
 from pst_jax.data.index import Record
+from pst_jax.data.sources import open_record
 from pst_jax.data.transforms import ClipSpec
 
 
-def load_train_clip(
-    record: Record, spec: ClipSpec, rng: np.random.Generator
-) -> tuple[np.ndarray, int]:
-    """Reads a random clip of a video, randomly cropped and mirrored.
+def load_train_clips(
+    record: Record, spec: ClipSpec, rngs: Sequence[np.random.Generator]
+) -> list[tuple[np.ndarray, int]]:
+    """Reads random clips of a video, randomly cropped, mirrored and played backwards.
 
     Args:
-        record: the video.
+        record: the video; it is opened once.
         spec: how clips are taken.
-        rng: all that is random.
+        rngs: all that is random, one for each clip.
 
     Returns:
-        uint8 [T, S, S, 3] and the label, which mirroring may have changed.
+        Of each: uint8 [T, S, S, 3] and the label, which mirroring or playing backwards may have
+        changed.
 
     Raises:
         VideoError: if the video cannot be read.
     """
-    with open_video(record.path) as opened:
-        clip = _read_frames(opened, spec, rng=rng)
-    clip = transforms.random_square(clip, spec, rng)
-    is_drawn = rng.random() < 0.5  # drawn for every clip, as released
-    mirrored = transforms.flipped_label(record.label, spec.flip, spec.flip_labels or ())
-    if is_drawn and mirrored is not None:
-        return transforms.flip_horizontally(clip), mirrored
-    return clip, record.label
+    with open_record(record, spec.decoder) as opened:
+        chosen = [_choose(opened.num_frames, spec, rng=rng) for rng in rngs]
+        if len(rngs) == 1:
+            clips = [opened.read(chosen[0], _random_cut(spec, rngs[0]))]
+        else:  # decoded once, whatever each takes of it
+            union = np.unique(np.concatenate(chosen))
+            frames = opened.read(union, as_it_is)
+            clips = []
+            for own, rng in zip(chosen, rngs):
+                cut = _random_cut(spec, rng)
+                clips.append(np.stack([cut(frames[k]) for k in np.searchsorted(union, own)]))
+    return [_changed(clip, record.label, spec, rng) for clip, rng in zip(clips, rngs)]
+
+
+def _random_cut(spec: ClipSpec, rng: np.random.Generator) -> Each:
+    """What training keeps of the frames of one clip: a square, drawn at the first."""
+    square = None
+
+    def cut(frame):
+        nonlocal square
+        square = square or transforms.random_square(*frame.shape[:2], spec, rng)
+        return square(frame)
+
+    return cut
+
+
+def _changed(
+    clip: np.ndarray, label: int, spec: ClipSpec, rng: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """Mirrors a clip and plays it backwards, or not, as drawn."""
+    changes = (
+        (transforms.flip_horizontally, spec.flip, spec.flip_labels),
+        (transforms.play_backwards, spec.reverse, spec.reverse_labels),
+    )
+    for change, mode, labels in changes:
+        is_drawn = rng.random() < 0.5  # for every clip, as released
+        changed = transforms.changed_label(label, mode, labels)
+        if is_drawn and changed is not None:
+            clip, label = change(clip), changed
+    return clip, label
 
 
 def view_spec(spec: ClipSpec, num_crops: int, short_side_px: int = 0) -> ClipSpec:
@@ -54,12 +89,16 @@ def view_spec(spec: ClipSpec, num_crops: int, short_side_px: int = 0) -> ClipSpe
 
 
 def load_view(
-    video: str | np.ndarray, spec: ClipSpec, view: int = 0, num_clips: int = 1, num_crops: int = 1
+    video: Record | str | np.ndarray,
+    spec: ClipSpec,
+    view: int = 0,
+    num_clips: int = 1,
+    num_crops: int = 1,
 ) -> np.ndarray:
     """Reads one test view of a video.
 
     Args:
-        video: path of the file, or its frames, uint8 [F, H, W, 3].
+        video: a record, the path of a file, or its frames, uint8 [F, H, W, 3].
         spec: how clips are taken, see `view_spec`.
         view: crop * num_clips + clip, in [0, num_crops * num_clips - 1].
         num_clips: clips per video.
@@ -72,13 +111,12 @@ def load_view(
         VideoError: if the video cannot be read.
     """
     crop, clip = divmod(view, num_clips)
-    with _opened(video) as opened:
-        frames = _read_frames(opened, spec, view=clip, num_views=num_clips)
-    return _crops(frames, spec, num_crops)[crop]
+    with _opened(video, spec) as opened:
+        return _read_crops(opened, spec, clip, num_clips, num_crops)[crop]
 
 
 def load_views(
-    video: str | np.ndarray, spec: ClipSpec, num_clips: int = 1, num_crops: int = 1
+    video: Record | str | np.ndarray, spec: ClipSpec, num_clips: int = 1, num_crops: int = 1
 ) -> np.ndarray:
     """Reads all test views of a video, every clip once; whole frames are held of one at a time.
 
@@ -94,34 +132,53 @@ def load_views(
     Raises:
         VideoError: if the video cannot be read.
     """
-    with _opened(video) as opened:
-        clips = [
-            _crops(_read_frames(opened, spec, view=clip, num_views=num_clips), spec, num_crops)
-            for clip in range(num_clips)
-        ]
+    with _opened(video, spec) as opened:
+        clips = [_read_crops(opened, spec, clip, num_clips, num_crops) for clip in range(num_clips)]
     return np.stack([clip[crop] for crop in range(num_crops) for clip in clips])
 
 
-def _crops(frames: np.ndarray, spec: ClipSpec, num_crops: int) -> list[np.ndarray]:
-    """Cuts the squares of a test from frames uint8 [T, H, W, 3]; views."""
-    frames = transforms.resize_short_side(frames, spec.short_side_px)
-    height, width = frames.shape[1:3]
+def _read_crops(
+    video: Frames, spec: ClipSpec, clip: int, num_clips: int, num_crops: int
+) -> list[np.ndarray]:
+    """Reads one clip of a test and cuts its squares."""
+    indices = _choose(video.num_frames, spec, view=clip, num_views=num_clips)
+    # Resized one by one: no more than one whole frame is held.
+    resized = video.read(
+        indices, lambda frame: transforms.resize_short_side(frame[None], spec.short_side_px)[0]
+    )
+    height, width = resized.shape[1:3]
     if num_crops == 3:
         boxes = transforms.three_crop_boxes(height, width, spec.size_px)
     else:
         boxes = (transforms.centre_crop_box(height, width, spec.size_px),)
-    return [transforms.crop(frames, box) for box in boxes]
+    return [transforms.crop(resized, box) for box in boxes]
 
 
-def _opened(video: str | np.ndarray) -> AbstractContextManager[Video | np.ndarray]:
-    return contextlib.nullcontext(video) if isinstance(video, np.ndarray) else open_video(video)
+def _opened(video: Record | str | np.ndarray, spec: ClipSpec) -> AbstractContextManager[Frames]:
+    if isinstance(video, np.ndarray):
+        return contextlib.nullcontext(_Pixels(video))
+    if isinstance(video, str):
+        video = Record(video, 0, video)
+    return open_record(video, spec.decoder)
 
 
-def _read_frames(video: Video | np.ndarray, spec: ClipSpec, **which: Any) -> np.ndarray:
-    """uint8 [T, H, W, 3]; `which` says which clip to `sampling.clip_indices`."""
-    choose = lambda num_frames: sampling.clip_indices(  # noqa: E731
+class _Pixels:
+    """Frames that are at hand, uint8 [F, H, W, 3]."""
+
+    path, times_s = "the array", None
+
+    def __init__(self, pixels: np.ndarray):
+        self._pixels, self.num_frames = pixels, len(pixels)
+
+    def read(self, indices: np.ndarray, each: Each) -> np.ndarray:
+        """See `Frames`."""
+        wanted, places = np.unique(check_indices(indices, self), return_inverse=True)
+        return gather([each(self._pixels[index]) for index in wanted], places)
+
+
+def _choose(num_frames: int, spec: ClipSpec, **which: Any) -> np.ndarray:
+    """int64 [T], the frames of a clip; `which` says which clip to `sampling.clip_indices`."""
+    indices = sampling.clip_indices(
         spec.sampling, num_frames, spec.num_frames, spec.stride_frames, **which
     )
-    if isinstance(video, np.ndarray):
-        return video[choose(len(video))]
-    return video.read(choose(video.num_frames))
+    return np.clip(indices + spec.frame_offset, 0, num_frames - 1)

@@ -4,47 +4,45 @@ ffmpeg reads a webm that was cut in half without a word, as far as it goes.
 """
 
 import os
+from typing import BinaryIO
 
 AGAIN = "; copy or download it again"
 
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
-def find_truncation(path: str | os.PathLike) -> str | None:
+def find_truncation(file: BinaryIO) -> str | None:
     """Compares the length that the outermost container element declares with the file's.
 
     Args:
-        path: mp4, mov, webm, mkv, wmv, avi or ts; others declare no length.
+        file: an mp4, mov, webm, mkv, wmv, avi or ts, open; others declare no length.
 
     Returns:
         Why the file cannot be whole, with the remedy; `None` where nothing speaks against it.
     """
-    try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            head = file.read(4096)
-            if not head:
-                return f"is empty (0 bytes){AGAIN}"
-            if head[4:8] == b"ftyp":
-                end = _end_of_mp4(file, size)
-            elif head[:4] == b"\x1a\x45\xdf\xa3":
-                end = _end_of_matroska(file, size)
-            elif head[:4] == b"\x30\x26\xb2\x75":
-                end = _end_of_asf(head)
-            elif head[:4] == b"RIFF":
-                end = 8 + int.from_bytes(head[4:8], "little")
-            elif head[:1] == head[188:189] == b"\x47":  # ts: packets of 188 bytes
-                end = -(-size // 188) * 188
-            else:
-                end = 0
-    except OSError as error:
-        return f"cannot be read: {error}"
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(4096)
+    if not head:
+        return f"is empty (0 bytes){AGAIN}"
+    if head[4:8] == b"ftyp":
+        end = _end_of_mp4(file, size)
+    elif head[:4] == b"\x1a\x45\xdf\xa3":
+        end = _end_of_matroska(file, size)
+    elif head[:4] == b"\x30\x26\xb2\x75":
+        end = _end_of_asf(head)
+    elif head[:4] == b"RIFF":
+        end = 8 + int.from_bytes(head[4:8], "little")
+    elif head[:1] == head[188:189] == b"\x47":  # ts: packets of 188 bytes
+        end = -(-size // 188) * 188
+    else:
+        end = 0
     if end > size:
         return f"is cut off: has {size} bytes of at least {end} that it declares{AGAIN}"
     return None
 
 
-def _end_of_mp4(file, size: int) -> int:
+def _end_of_mp4(file: BinaryIO, size: int) -> int:
     """Where the last frame-carrying box of an mp4 or mov ends; 0 where that is not declared."""
     start = 0
     end = 0
@@ -62,7 +60,7 @@ def _end_of_mp4(file, size: int) -> int:
     return end
 
 
-def _end_of_matroska(file, size: int) -> int:
+def _end_of_matroska(file: BinaryIO, size: int) -> int:
     """Where the segment of a webm or mkv ends; in a live recording, the last of its elements."""
     end = 0
     while end < size:

@@ -7,6 +7,7 @@ trusted. A file that ends early is refused, not read as far as it goes.
 
 import bisect
 import heapq
+import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +18,26 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from pst_jax.data.containers import AGAIN, find_truncation
+from pst_jax.data.frames import (
+    Each,
+    VideoError,
+    as_it_is,
+    check_clip_bytes,
+    check_indices,
+    gather,
+)
 
 # Only containers that hold their own data. Playlists (hls, dash, concat, image sequences) make
 # ffmpeg open other files or addresses that the video names.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg"
 _OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+
+# More than any data set's: what claims more is refused before anything of that size is allocated.
+MAX_FRAME_PX = 2**26  # of height times width
+# Of what is read by index, whose packets are held in memory; a stream may be longer.
+MAX_BYTES = 2**32
+MAX_FRAMES = 2**20
+MAX_DURATION_S = 24 * 3600
 
 _NOT_WHOLE = f"is cut off or damaged: a packet is not whole{AGAIN}"
 _NO_FRAME = f"its video stream holds no frame{AGAIN}"
@@ -31,27 +47,15 @@ _NEW_SIZE = "its frames change their size: re-encode it"
 _ANY_TITLE = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
-class VideoError(ValueError):
-    """A video that cannot be read: `path` and `reason` say which and why."""
-
-    def __init__(self, path: str, reason: str):
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
-
-    def __reduce__(self):
-        # The default would call the class with the message alone on the far side of a process.
-        return type(self), (self.path, self.reason)
-
-
 class Video:
-    """An open video; made by `open_video`.
+    """An open video as `frames.Frames`; made by `open_video`.
 
     Its packets (not its frames) are held in memory, which is the size of the file.
 
     Attributes:
         path: the file.
         num_frames: how many frames it holds.
+        times_s: float64 [num_frames], when each is shown, in seconds since the first.
     """
 
     def __init__(self, path: str, stream: av.VideoStream):
@@ -65,6 +69,8 @@ class Video:
         self.num_frames = len(shown)
         if not shown:
             raise VideoError(path, _NO_FRAME)
+        if len(shown) > MAX_FRAMES:
+            raise VideoError(path, f"has {len(shown)} frames, more than {MAX_FRAMES}: cut it up")
         times = [packet.pts for packet in shown]
         # avi has no presentation times, what ffmpeg makes up for it does not name a frame: then
         # frames are counted as they leave the decoder, always from the start.
@@ -79,37 +85,33 @@ class Video:
             for place, packet in enumerate(self._packets):
                 if place and packet.is_keyframe and packet.pts > self._keyframes[-1][0]:
                     self._keyframes.append((packet.pts, place))
+        tick_s = stream.time_base if self._is_timed else 1 / (stream.average_rate or 25)
+        self.times_s = (np.array(self._times) - self._times[0]) * float(tick_s)
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(self, indices: Sequence[int] | np.ndarray, each: Each = as_it_is) -> np.ndarray:
         """Decodes frames, from the nearest keyframes on and no further than needed.
 
         Args:
             indices: [n] integers in [0, num_frames - 1], in any order, repeated or not.
+            each: what is kept of a frame; see `frames.Frames`.
 
         Returns:
-            uint8 [n, H, W, 3], RGB.
+            uint8 [n, H, W, 3], RGB, as `each` makes them.
 
         Raises:
             ValueError: if there is no index or one out of range.
             VideoError: if the file is damaged.
         """
-        indices = np.asarray(indices)
-        if indices.ndim != 1 or not indices.size or not np.issubdtype(indices.dtype, np.integer):
-            raise ValueError(f"indices={indices!r} must be integers [n], n at least 1")
-        if indices.min() < 0 or indices.max() >= self.num_frames:
-            raise ValueError(
-                f"indices reach from {indices.min()} to {indices.max()}, but {self.path} has "
-                f"{self.num_frames} frames: they must lie in [0, {self.num_frames - 1}]"
-            )
+        indices = check_indices(indices, self)
         wanted = np.unique(indices)
         times = [self._times[index] for index in wanted]
         try:
-            frames = self._decode(times)
+            frames = self._decode(times, each)
             if len(frames) < len(times) and len(self._keyframes) > 1:
                 # A packet flagged as key may be a plain I slice, as x264 writes them at cuts: a
                 # decoder shows nothing from there on. Only the first is sure to be a start.
                 del self._keyframes[1:]
-                frames = self._decode(times)
+                frames = self._decode(times, each)
         except av.error.FFmpegError as error:
             raise VideoError(self.path, _reason(error)) from error
         if len(frames) < len(wanted):
@@ -118,17 +120,12 @@ class Video:
                 f"only {len(frames)} of {len(wanted)} frames asked for could be decoded, the file "
                 f"lists {self.num_frames}: it is damaged{AGAIN}",
             )
-        if len({frame.shape for frame in frames}) > 1:
-            raise VideoError(self.path, _NEW_SIZE)
-        # A plain copy per frame is cheaper than stacking and gathering once more.
-        clip = np.empty((len(indices), *frames[0].shape), dtype=np.uint8)
-        for row, rank in enumerate(np.searchsorted(wanted, indices)):
-            clip[row] = frames[rank]
-        return clip
+        return gather(frames, np.searchsorted(wanted, indices))
 
-    def _decode(self, times: list[int]) -> list[np.ndarray]:
+    def _decode(self, times: list[int], each: Each) -> list[np.ndarray]:
         """The frames of `times` (ascending), as far as there are any."""
         found: list[np.ndarray] = []
+        shape = None
         self._decoder.flush_buffers()
         place, num_out = 0, 0
         while len(found) < len(times):
@@ -142,7 +139,11 @@ class Video:
                 time = frame.pts if self._is_timed else num_out
                 num_out += 1
                 if len(found) < len(times) and time == times[len(found)]:
-                    found.append(self._to_rgb(frame))
+                    shape = shape or (frame.height, frame.width)
+                    if shape != (frame.height, frame.width):
+                        raise VideoError(self.path, _NEW_SIZE)
+                    found.append(each(self._to_rgb(frame)))
+                    check_clip_bytes(self.path, found[0], len(times))
             if is_end:
                 break
             place += 1
@@ -150,7 +151,7 @@ class Video:
 
 
 @contextmanager
-def open_video(path: str | os.PathLike) -> Iterator[Video]:
+def open_video(path: str | os.PathLike, data: bytes | None = None) -> Iterator[Video]:
     """Opens a video file; it is closed when the block ends.
 
     Only a plain local file is opened, whatever its name looks like, and only containers that do
@@ -159,17 +160,20 @@ def open_video(path: str | os.PathLike) -> Iterator[Video]:
 
     Args:
         path: mp4, mov, webm, mkv, avi, flv, wmv, mpeg, ts or ogg.
+        data: what the file holds, where it is at hand; `path` is then only its name.
 
     Yields:
         The `Video`.
 
     Raises:
-        VideoError: if the file is missing, empty, cut off, no video, or has no video stream. Where
-            nothing declares a length (flv, mpeg, ts, live recordings), only a cut that leaves
-            something incomplete can be seen.
+        VideoError: if the file is missing, empty, cut off, no video, has no video stream, or is
+            larger than any data set's (the limits stand at the top of this file). Where nothing
+            declares a length (flv, mpeg, ts, live recordings), only a cut that leaves something
+            incomplete can be seen.
     """
     path = os.fspath(path)
-    with _open_stream(path) as stream:
+    with _open_stream(path, data) as stream:
+        _check_length(path, stream.container)
         try:
             video = Video(path, stream)
         except (av.error.FFmpegError, IndexError) as error:
@@ -214,17 +218,22 @@ def stream_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray]]
 
 
 @contextmanager
-def _open_stream(path: str) -> Iterator[av.VideoStream]:
+def _open_stream(path: str, data: bytes | None = None) -> Iterator[av.VideoStream]:
     """Opens a file's first video stream as `open_video` describes; nothing is decoded."""
-    if not os.path.isfile(path):
+    if data is None and not os.path.isfile(path):
         what = "is no plain file" if os.path.exists(path) else "does not exist"
         raise VideoError(path, f"{what}: correct the path or the data root")
-    reason = find_truncation(path)
+    try:
+        with open(path, "rb") if data is None else io.BytesIO(data) as file:
+            reason = find_truncation(file)
+    except OSError as error:
+        raise VideoError(path, f"cannot be read: {error}") from error
     if reason:
         raise VideoError(path, reason)
     try:
         container = av.open(
-            "file:" + os.path.abspath(path),  # so that no protocol is read into the name
+            # So that no protocol is read into the name.
+            "file:" + os.path.abspath(path) if data is None else io.BytesIO(data),
             options=_OPEN_OPTIONS,
             **_ANY_TITLE,
         )
@@ -240,9 +249,27 @@ def _open_stream(path: str) -> Iterator[av.VideoStream]:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise VideoError(path, "its codec is not known to this build of PyAV: re-encode it")
-        stream.thread_type = "NONE"  # a decoder's own threads cost more than they give
-        stream.codec_context.thread_count = 1
+        decoder = stream.codec_context
+        if decoder.width * decoder.height > MAX_FRAME_PX:
+            raise VideoError(
+                path,
+                f"has frames of {decoder.width} x {decoder.height} px, more than {MAX_FRAME_PX} in "
+                "all: re-encode it smaller",
+            )
+        decoder.options = {"max_pixels": str(MAX_FRAME_PX)}  # should the header lie
         yield stream
+
+
+def _check_length(path: str, container: av.container.InputContainer) -> None:
+    """Refuses what its header says is longer than any data set's."""
+    duration_s = (container.duration or 0) / av.time_base
+    lengths = (
+        (container.size, MAX_BYTES, "bytes"),
+        (round(duration_s), MAX_DURATION_S, "seconds"),
+    )
+    for length, most, unit in lengths:
+        if length > most:
+            raise VideoError(path, f"has {length} {unit}, more than {most}: cut it up")
 
 
 def _frames_in_order(path: str, stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame]]:

@@ -12,23 +12,48 @@ VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpe
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One labelled video.
+    """One labelled video, or a part of one.
 
     Attributes:
-        path: where the file lies, ready to be opened.
+        path: where it lies, ready to be opened by `frames.open_frames`: a video file, a folder of
+            images, or, where `entry` is given, what holds it among others.
         label: class number, from 0.
         video_id: names the video within its list (the path below the data root; a second line
             of the same file gets `#2`), so that results do not depend on where the data lies.
+        start_s: where the part that counts begins, in seconds since the first frame.
+        end_s: where it ends (the first time that is no more of it); None: with the video.
+        entry: of a record in a shard, or an example in a TFDS data source: its number there.
+        num_frames: frames that it must have, where a manifest says so.
     """
 
     path: str
     label: int
     video_id: str
+    start_s: float = 0.0
+    end_s: float | None = None
+    entry: int | None = None
+    num_frames: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What a list of videos holds.
+
+    Attributes:
+        records: every video that it lists, in its order.
+        class_names: one per class, where they are known.
+        missing: those of `records` that the list of a published data set names and the disk lacks.
+            Of Kinetics some always are; of one's own lists none is looked for before it is read.
+    """
+
+    records: tuple[Record, ...]
+    class_names: tuple[str, ...] | None = None
+    missing: tuple[Record, ...] = ()
 
 
 def read_index(
     source: str | Path, root: str | Path | None = None, num_classes: int | None = None
-) -> tuple[tuple[Record, ...], tuple[str, ...] | None]:
+) -> Listing:
     """Reads a list of videos from a folder of class folders or from a text file.
 
     Args:
@@ -37,22 +62,22 @@ def read_index(
         num_classes: where given, every label must be below it.
 
     Returns:
-        The records, and the class names of a folder (`None` for a file, which has none).
+        The videos, with the class names of a folder (a file has none).
 
     Raises:
         ValueError: if `source` does not exist or a line or folder of it is not usable.
     """
     source = Path(source)
     if source.is_dir():
-        records, class_names = read_folder(source)
-        if num_classes is not None and len(class_names) > num_classes:
+        listing = read_folder(source)
+        if num_classes is not None and len(listing.class_names) > num_classes:
             raise ValueError(
-                f"{source}: has {len(class_names)} class folders, but num_classes={num_classes}: "
-                "raise num_classes or remove folders"
+                f"{source}: has {len(listing.class_names)} class folders, but num_classes="
+                f"{num_classes}: raise num_classes or remove folders"
             )
-        return records, class_names
+        return listing
     if source.is_file():
-        return read_csv(source, root, num_classes), None
+        return Listing(read_csv(source, root, num_classes))
     raise ValueError(
         f"source={str(source)!r} does not exist: give a text file of lines 'path,label' or a "
         "folder that holds one folder of videos per class"
@@ -105,7 +130,7 @@ def read_csv(
     return _with_unique_ids(entries)
 
 
-def read_folder(root: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+def read_folder(root: str | Path) -> Listing:
     """Reads a folder of one folder per class; labels number the class names in sorted order.
 
     Args:
@@ -113,7 +138,7 @@ def read_folder(root: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
             by their suffix are passed over.
 
     Returns:
-        The records, sorted by class and file name, and the class names.
+        The videos, sorted by class and file name, with the class names.
 
     Raises:
         ValueError: if there is no such folder or no video in it.
@@ -133,7 +158,7 @@ def read_folder(root: str | Path) -> tuple[tuple[Record, ...], tuple[str, ...]]:
         raise ValueError(
             f"{root}: holds no <class>/<video>: videos end in {', '.join(VIDEO_SUFFIXES)}"
         )
-    return _with_unique_ids(entries), class_names
+    return Listing(_with_unique_ids(entries), class_names)
 
 
 def read_class_names(path: str | Path, num_classes: int) -> tuple[str, ...]:

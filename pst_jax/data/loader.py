@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from pst_jax.data import clips, transforms
-from pst_jax.data.decode import VideoError
+from pst_jax.data.frames import VideoError
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
 
@@ -30,15 +30,21 @@ _CLIP, _REPLACEMENT, _FRAME_ORDER, _ORDER = range(4)
 _OPEN: weakref.WeakSet = weakref.WeakSet()
 
 
-def num_train_steps(num_records: int, batch_size: int, num_epochs: int, host_count: int = 1) -> int:
+def num_train_steps(num_clips: int, batch_size: int, num_epochs: int, host_count: int = 1) -> int:
     """Returns how many batches `train_batches` yields on every host, for its arguments.
 
+    Args:
+        num_clips: of an epoch: the number of videos times `ClipSpec.num_repeats`.
+        batch_size: clips per batch on a host.
+        num_epochs: passes over the list.
+        host_count: hosts that share the work.
+
     Returns:
-        num_records * num_epochs // (batch_size * host_count). Since batches run over the border
-        of epochs, this is at least num_epochs * (num_records // global batch), the count of the
+        num_clips * num_epochs // (batch_size * host_count). Since batches run over the border
+        of epochs, this is at least num_epochs * (num_clips // global batch), the count of the
         released code, which drops each epoch's rest.
     """
-    return num_records * num_epochs // (batch_size * host_count)
+    return num_clips * num_epochs // (batch_size * host_count)
 
 
 def train_batches(
@@ -54,7 +60,7 @@ def train_batches(
     host_index: int = 0,
     host_count: int = 1,
 ) -> Iterator[Batch]:
-    """Yields shuffled training batches, each video once per epoch.
+    """Yields shuffled training batches, each video once per epoch (in `num_repeats` clips).
 
     Each epoch has an order of its own; batches run over the border of epochs, and only the last
     clips of the last epoch, too few for a batch, are left out. The global batch of a step is the
@@ -80,24 +86,29 @@ def train_batches(
     Returns:
         A generator of `num_train_steps` - `start_step` dicts, to be closed (`contextlib.closing`
         or `.close()`) if it is left early: video uint8 [B, T, S, S, 3], label int32 [B], index
-        int32 [B] (place in `records` of the video seen), mask bool [B] (all true), problem
-        unicode [B] ('' or, for a replaced video, 'path: reason').
+        int32 [B] (place in `records` of the video seen), position int32 [B] (of the clip in the
+        stream over all epochs: what is drawn for it later depends on that), mask bool [B] (all
+        true), problem unicode [B] ('' or, for a replaced video, 'path: reason').
 
     Raises:
-        ValueError: if an argument is out of range or a label has no entry in `flip_labels`;
-            while iterating (as `VideoError`), if five replacements cannot be read either.
+        ValueError: if an argument is out of range, a label has no entry in `flip_labels` or
+            `reverse_labels`, or `num_repeats` does not divide the batch; while
+            iterating (as `VideoError`), if five replacements cannot be read either.
     """
     _check_stream(records, batch_size, seed, num_threads, num_workers, host_index, host_count)
     transforms.check_at_least("num_epochs", num_epochs, 1)
     transforms.check_at_least("start_step", start_step, 0)
-    if spec.flip == "swap":
-        for record in records:
-            transforms.flipped_label(record.label, spec.flip, spec.flip_labels)
-    num_steps = num_train_steps(len(records), batch_size, num_epochs, host_count)
-    load = _TrainClip(tuple(records), spec, seed)
-    rows = grain.MapDataset.range(len(records) * num_epochs).map(load)
+    for mode, labels in ((spec.flip, spec.flip_labels), (spec.reverse, spec.reverse_labels)):
+        for label in {record.label for record in records} if mode == "swap" else ():
+            transforms.changed_label(label, mode, labels)
+    repeats = spec.num_repeats
+    if batch_size % repeats:
+        raise ValueError(f"batch_size={batch_size} must be a multiple of num_repeats={repeats}")
+    num_steps = num_train_steps(len(records) * repeats, batch_size, num_epochs, host_count)
+    load = _TrainClips(tuple(records), spec, seed)
+    videos = grain.MapDataset.range(len(records) * num_epochs).map(load)
     # Batching before the work is cut among processes: afterwards, batches depend on their number.
-    batches = rows.batch(batch_size, drop_remainder=True, batch_fn=_stack)
+    batches = videos.batch(batch_size // repeats, drop_remainder=True, batch_fn=_stack)
     batches = batches[: num_steps * host_count][host_index::host_count][start_step:]
     return _iterate(batches, num_threads, num_workers)
 
@@ -161,27 +172,33 @@ def eval_batches(
 
 
 @dataclasses.dataclass(frozen=True)
-class _TrainClip:
-    """Makes the clip at a position of the shuffled stream; sent to the worker processes."""
+class _TrainClips:
+    """Makes the clips of a place in the shuffled stream; sent to the worker processes."""
 
     records: tuple[Record, ...]
     spec: ClipSpec
     seed: int
 
-    def __call__(self, position: int) -> dict[str, Any]:
-        epoch, place = divmod(int(position), len(self.records))
-        index = first = int(_order(len(self.records), self.seed, epoch)[place])
+    def __call__(self, place: int) -> list[dict[str, Any]]:
+        epoch, place_in_epoch = divmod(int(place), len(self.records))
+        index = first = int(_order(len(self.records), self.seed, epoch)[place_in_epoch])
         problem = None
+        repeats = self.spec.num_repeats
+        positions = range(int(place) * repeats, (int(place) + 1) * repeats)
         for attempt in range(1 + _NUM_REPLACEMENTS):
             # The same numbers for every attempt: all but the video stays as it was.
-            rng = np.random.default_rng([self.seed, _CLIP, int(position)])
+            rngs = [np.random.default_rng([self.seed, _CLIP, position]) for position in positions]
             try:
-                video, label = clips.load_train_clip(self.records[index], self.spec, rng)
+                loaded = clips.load_train_clips(self.records[index], self.spec, rngs)
             except VideoError as error:
                 problem = problem or error
                 index = self._replacement(first, attempt)
                 continue
-            return _row(video, label=label, index=index, is_valid=True, problem=str(problem or ""))
+            fields = dict(index=index, is_valid=True, problem=str(problem or ""))
+            return [
+                _row(video, label=label, position=position, **fields)
+                for position, (video, label) in zip(positions, loaded)
+            ]
         raise VideoError(
             problem.path,
             f"{problem.reason}; nor can {_NUM_REPLACEMENTS} others be read in its place",
@@ -205,22 +222,22 @@ class _EvalClip:
     seed: int
     shuffle_frames: bool
 
-    def __call__(self, row: int) -> dict[str, Any]:
+    def __call__(self, row: int) -> list[dict[str, Any]]:
         size_px, num_frames = self.spec.size_px, self.spec.num_frames
         index, view = divmod(int(row), self.num_clips * self.num_crops)
         black = np.zeros((num_frames, size_px, size_px, 3), dtype=np.uint8)
         if index >= len(self.records):
-            return _row(black, label=0, index=-1, is_valid=False, problem="", view=0)
+            return [_row(black, label=0, index=-1, is_valid=False, problem="", view=0)]
         record = self.records[index]
         fields = dict(label=record.label, index=index, view=view)
         try:
-            video = clips.load_view(record.path, self.spec, view, self.num_clips, self.num_crops)
+            video = clips.load_view(record, self.spec, view, self.num_clips, self.num_crops)
         except VideoError as error:
-            return _row(black, is_valid=False, problem=str(error), **fields)
+            return [_row(black, is_valid=False, problem=str(error), **fields)]
         if self.shuffle_frames:
             rng = np.random.default_rng([self.seed, _FRAME_ORDER, index])
             video = video[rng.permutation(num_frames)]
-        return _row(video, is_valid=True, problem="", **fields)
+        return [_row(video, is_valid=True, problem="", **fields)]
 
 
 @functools.lru_cache(maxsize=4)  # batches at work may reach over epochs
@@ -238,8 +255,9 @@ def _row(video, *, is_valid, problem, **numbers) -> dict[str, Any]:
     return row | {name: np.int32(number) for name, number in numbers.items()}
 
 
-def _stack(rows: Sequence[dict[str, Any]]) -> Batch:
+def _stack(groups: Sequence[list[dict[str, Any]]]) -> Batch:
     """Copies clips (often views of larger ones) once, into the batch."""
+    rows = [row for group in groups for row in group]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 

@@ -21,8 +21,10 @@ cv2.setNumThreads(0)
 
 Flip = Literal["none", "all", "skip", "swap"]
 Crop = Literal["random_resized", "random", "none"]
+Decoder = Literal["pyav", "opencv"]
 FLIPS = ("none", "all", "skip", "swap")
 CROPS = ("random_resized", "random", "none")
+DECODERS = ("pyav", "opencv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +44,15 @@ class ClipSpec:
             (a random square) or `none` (the middle). Evaluation does not use it.
         area_range: shares of the frame's area for `random_resized`.
         aspect_range: width / height for `random_resized`.
-        flip: whether training mirrors half of the clips, see `flipped_label`.
+        flip: whether training mirrors half of the clips, see `changed_label`.
         flip_labels: for `skip` the labels never mirrored, for `swap` the mirrored label of each.
+        reverse: whether training plays half of the clips backwards, likewise.
+        reverse_labels: likewise.
+        num_repeats: clips that training takes of a video each time that it is opened, side by side
+            in a batch (repeated augmentation); each draws its own frames, crop and flip.
+        frame_offset: added to every frame's index, within the video. -1 is what the released
+            recipe of Something-Something V1 does: it numbers frames from 0, their files from 1.
+        decoder: of video files: "pyav", or "opencv", which is faster and less honest.
 
     Raises:
         ValueError: if the fields do not fit together.
@@ -60,12 +69,18 @@ class ClipSpec:
     aspect_range: tuple[float, float] = (3 / 4, 4 / 3)
     flip: Flip = "none"
     flip_labels: tuple[int, ...] | None = None
+    reverse: Flip = "none"
+    reverse_labels: tuple[int, ...] | None = None
+    num_repeats: int = 1
+    frame_offset: int = 0
+    decoder: Decoder = "pyav"
 
     def __post_init__(self):
-        for name in ("num_frames", "size_px", "short_side_px", "stride_frames"):
+        for name in ("num_frames", "size_px", "short_side_px", "stride_frames", "num_repeats"):
             check_at_least(name, getattr(self, name), 1)
-        allowed_names = (("sampling", SAMPLINGS), ("crop", CROPS), ("flip", FLIPS))
-        for name, allowed in allowed_names:
+        check_at_least("frame_offset", self.frame_offset, -(2**31))
+        names = {"sampling": SAMPLINGS, "crop": CROPS, "flip": FLIPS, "reverse": FLIPS}
+        for name, allowed in (names | {"decoder": DECODERS}).items():
             if getattr(self, name) not in allowed:
                 value = getattr(self, name)
                 raise ValueError(f"{name}={value!r} is unknown: allowed are {', '.join(allowed)}")
@@ -80,20 +95,25 @@ class ClipSpec:
             if not _is_range(getattr(self, name), 1.0 if name == "area_range" else math.inf):
                 limit = " <= 1" if name == "area_range" else ""
                 raise ValueError(f"{name}={getattr(self, name)!r} must have 0 < low <= high{limit}")
-        if (self.flip in ("skip", "swap")) != (self.flip_labels is not None):
-            raise ValueError(
-                f"flip={self.flip!r} with flip_labels={self.flip_labels!r}: 'skip' and 'swap' need "
-                "flip_labels, the others must not have any"
-            )
-        labels = () if self.flip_labels is None else self.flip_labels
-        is_listed = isinstance(labels, tuple | list)
-        if not is_listed or not all(isinstance(label, numbers.Integral) for label in labels):
-            raise ValueError(f"flip_labels={self.flip_labels!r} must be a tuple of integers")
-        if self.flip == "swap" and sorted(self.flip_labels) != list(range(len(self.flip_labels))):
-            raise ValueError(
-                f"flip_labels={self.flip_labels} must be a permutation of 0 to "
-                f"{len(self.flip_labels) - 1} for flip='swap'"
-            )
+        for name in ("flip", "reverse"):
+            _check_labels(name, getattr(self, name), getattr(self, f"{name}_labels"))
+
+
+def _check_labels(name: str, mode: str, labels: Any) -> None:
+    """Raises ValueError where the labels are not what `changed_label` needs."""
+    if (mode in ("skip", "swap")) != (labels is not None):
+        raise ValueError(
+            f"{name}={mode!r} with {name}_labels={labels!r}: 'skip' and 'swap' need "
+            f"{name}_labels, the others must not have any"
+        )
+    is_listed = labels is None or isinstance(labels, tuple | list)
+    if not is_listed or not all(isinstance(label, numbers.Integral) for label in labels or ()):
+        raise ValueError(f"{name}_labels={labels!r} must be a tuple of integers")
+    if mode == "swap" and sorted(labels) != list(range(len(labels))):
+        raise ValueError(
+            f"{name}_labels={labels} must be a permutation of 0 to {len(labels) - 1} for "
+            f"{name}='swap'"
+        )
 
 
 class Box(NamedTuple):
@@ -146,9 +166,13 @@ def resize_short_side(clip: np.ndarray, short_side_px: int) -> np.ndarray:
     Source: mmcv `imrescale`, used by the released `Resize`.
     """
     _check_clip(clip)
-    height, width = clip.shape[1:3]
+    return resize(clip, *resized_shape(*clip.shape[1:3], short_side_px))
+
+
+def resized_shape(height: int, width: int, short_side_px: int) -> tuple[int, int]:
+    """Returns height and width of a frame whose shorter side is resized, see there."""
     scale = short_side_px / min(height, width)
-    return resize(clip, int(height * scale + 0.5), int(width * scale + 0.5))
+    return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
 def crop(clip: np.ndarray, box: Box) -> np.ndarray:
@@ -264,22 +288,42 @@ def three_crop_boxes(height: int, width: int, size_px: int) -> tuple[Box, Box, B
     return tuple(Box(k * step_x, k * step_y, size_px, size_px) for k in (0, 2, 1))
 
 
-def random_square(clip: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> np.ndarray:
-    """Resizes the short side and cuts a square as training wants it.
+@dataclasses.dataclass(frozen=True)
+class Square:
+    """How a square comes out of a frame: its shorter side resized, a box cut, that resized.
+
+    Attributes:
+        short_side_px: of the whole frame, before the box is cut.
+        box: what is cut.
+        size_px: height and width of the square.
+    """
+
+    short_side_px: int
+    box: Box
+    size_px: int
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """Cuts the square, uint8 [size_px, size_px, 3], from a frame, uint8 [H, W, 3]."""
+        clip = resize_short_side(frame[None], self.short_side_px)
+        return resize(crop(clip, self.box), self.size_px, self.size_px)[0]
+
+
+def random_square(height: int, width: int, spec: ClipSpec, rng: np.random.Generator) -> Square:
+    """Draws how training cuts a square from the frames of a video.
 
     Args:
-        clip: uint8 [T, H, W, 3].
+        height: of its frames in px.
+        width: of its frames in px.
         spec: `short_side_px`, `short_side_max_px`, `crop`, its ranges and `size_px` are used.
         rng: draws the short side and the box.
 
     Returns:
-        uint8 [T, size_px, size_px, 3].
+        What maps each of the frames.
     """
     short_side_px = spec.short_side_px
     if spec.short_side_max_px is not None:
         short_side_px = int(rng.integers(short_side_px, spec.short_side_max_px + 1))
-    clip = resize_short_side(clip, short_side_px)
-    height, width = clip.shape[1:3]
+    height, width = resized_shape(height, width, short_side_px)
     if spec.crop == "random_resized":
         ranges = dict(area_range=spec.area_range, aspect_range=spec.aspect_range)
         box = random_resized_crop_box(height, width, rng.uniform, rng.integers, **ranges)
@@ -287,7 +331,7 @@ def random_square(clip: np.ndarray, spec: ClipSpec, rng: np.random.Generator) ->
         box = random_crop_box(height, width, spec.size_px, rng.integers)
     else:
         box = centre_crop_box(height, width, spec.size_px)
-    return resize(crop(clip, box), spec.size_px, spec.size_px)
+    return Square(short_side_px, box, spec.size_px)
 
 
 def flip_horizontally(clip: np.ndarray) -> np.ndarray:
@@ -296,32 +340,38 @@ def flip_horizontally(clip: np.ndarray) -> np.ndarray:
     return clip[:, :, ::-1]
 
 
-def flipped_label(label: int, flip: Flip, flip_labels: tuple[int, ...] = ()) -> int | None:
-    """Says what a clip is when it is seen in a mirror.
+def play_backwards(clip: np.ndarray) -> np.ndarray:
+    """Reverses the frames of uint8 [T, H, W, 3]; returns a view."""
+    _check_clip(clip)
+    return clip[::-1]
+
+
+def changed_label(label: int, mode: Flip, labels: tuple[int, ...] | None = ()) -> int | None:
+    """Says what a clip is when it is seen in a mirror, or played backwards.
 
     Args:
         label: the clip's class.
-        flip: `none` (never flip), `all` (flip, keep the label), `skip` (never flip the classes
-            in `flip_labels`, as released: left and right stay what they are) or `swap` (the
-            mirrored clip is of class `flip_labels[label]`).
-        flip_labels: classes for `skip`, a permutation of all classes for `swap`.
+        mode: `none` (never change), `all` (change, keep the label), `skip` (never change the
+            classes in `labels`, as released: left and right stay what they are) or `swap` (the
+            changed clip is of class `labels[label]`).
+        labels: classes for `skip`, a permutation of all classes for `swap`.
 
     Returns:
-        The label of the mirrored clip, or `None` where it must not be mirrored.
+        The label of the changed clip, or `None` where it must not be changed.
 
     Raises:
         ValueError: if `swap` has no class for `label`.
     """
-    if flip == "none" or (flip == "skip" and label in flip_labels):
+    if mode == "none" or (mode == "skip" and label in labels):
         return None
-    if flip != "swap":
+    if mode != "swap":
         return label
-    if label >= len(flip_labels):
+    if label >= len(labels):
         raise ValueError(
-            f"flip_labels has {len(flip_labels)} classes, none for label {label}: flip='swap' "
-            "needs the mirrored class of every class"
+            f"the labels of 'swap' are {len(labels)}, none for label {label}: it needs the changed "
+            "class of every class"
         )
-    return flip_labels[label]
+    return labels[label]
 
 
 def check_at_least(name: str, value: int, least: int) -> None:

@@ -44,7 +44,7 @@ def worst(
             predicted=int(predicted[row]),
             label_probability=float(on_label[row]),
             predicted_probability=float(probabilities[row, predicted[row]]),
-            frames=load_view(records[row].path, clip),
+            frames=load_view(records[row], clip),
         )
         for row in rows
     ]
@@ -96,7 +96,7 @@ def frame_curves(
     """
     shown = []
     for row in rows:
-        frames = load_view(records[row].path, clip)
+        frames = load_view(records[row], clip)
         label = records[row].label
         curves = {
             name: scipy.special.softmax(np.asarray(predict(frames[None]))[0], axis=-1)[:, label]

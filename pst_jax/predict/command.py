@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pst_jax import files
 from pst_jax.command_line import ERROR
 from pst_jax.convert.folder import check_labels, read_labels
-from pst_jax.data.decode import VideoError
+from pst_jax.data.frames import VideoError
 from pst_jax.data.index import VIDEO_SUFFIXES
 from pst_jax.predict import overlay, results
 from pst_jax.predict.predictor import Predictor, load

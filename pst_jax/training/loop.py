@@ -51,9 +51,10 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     workdir = pathlib.Path(workdir)
     built = experiment.build(config)
     mesh = sharding.make_mesh()
-    steps_per_epoch = max(len(built.train_records) // config.train.batch_size, 1)
+    num_clips = len(built.train_records) * built.clip.num_repeats
+    steps_per_epoch = max(num_clips // config.train.batch_size, 1)
     num_steps = loader.num_train_steps(
-        len(built.train_records), config.train.batch_size, math.ceil(config.train.num_epochs)
+        num_clips, config.train.batch_size, math.ceil(config.train.num_epochs)
     )
     num_steps = min(num_steps, math.floor(config.train.num_epochs * steps_per_epoch))
     _check_sizes(config, mesh, len(built.train_records), num_steps)

@@ -124,7 +124,7 @@ def stream(
         records,
         spec,
         batch_size=batch_size,
-        num_epochs=-(-num_batches * batch_size // len(records)),
+        num_epochs=-(-num_batches * batch_size // (len(records) * spec.num_repeats)),
         seed=own_seed,
         **options,
     )

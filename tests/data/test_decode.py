@@ -10,8 +10,9 @@ import pytest
 from video_files import decode_all, frames_of_noise, write_audio, write_video
 
 from pst_jax.data import decode
-from pst_jax.data.decode import VideoError, open_video
+from pst_jax.data.decode import open_video
 from pst_jax.data.encode import writing_mp4
+from pst_jax.data.frames import VideoError
 
 VIDEOS = Path(__file__).parents[3] / "shared/videos"
 FORMATS = {

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from pst_jax.data.index import (
+    Listing,
     Record,
     fingerprint,
     read_class_names,
@@ -135,7 +136,8 @@ def make_folder(root):
 
 
 def test_a_folder_per_class_is_read_in_sorted_order(tmp_path):
-    records, class_names = read_folder(make_folder(tmp_path))
+    listing = read_folder(make_folder(tmp_path))
+    records, class_names = listing.records, listing.class_names
     assert class_names == ("empty", "jump", "run")
     assert [(record.video_id, record.label) for record in records] == [
         ("jump/c.avi", 1),
@@ -148,7 +150,7 @@ def test_a_folder_per_class_is_read_in_sorted_order(tmp_path):
 def test_a_file_name_that_is_no_utf8_has_a_fingerprint(tmp_path):
     (tmp_path / "run").mkdir()
     open(os.fsencode(tmp_path / "run") + b"/caf\xe9.mp4", "w").close()
-    records, _ = read_folder(tmp_path)
+    records = read_folder(tmp_path).records
     assert os.path.exists(records[0].path) and fingerprint(records).startswith("1:")
 
 
@@ -163,7 +165,7 @@ def test_the_kind_of_source_is_found(tmp_path):
     folder = make_folder(tmp_path / "videos")
     source = write(tmp_path / "list.csv", "videos/run/b.mp4,1\n")
     assert read_index(folder) == read_folder(folder)
-    assert read_index(source) == (read_csv(source), None)
+    assert read_index(source) == Listing(read_csv(source))
     with pytest.raises(ValueError, match="does not exist"):
         read_index(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="3 class folders, but num_classes=2"):

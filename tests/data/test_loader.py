@@ -12,7 +12,7 @@ import pytest
 from video_files import frames_of_noise, write_video
 
 from pst_jax.data import clips, loader
-from pst_jax.data.decode import VideoError
+from pst_jax.data.frames import VideoError
 from pst_jax.data.index import Record
 from pst_jax.data.loader import ClipSpec
 
@@ -69,7 +69,7 @@ def test_a_training_batch_has_the_promised_form(records):
     batches = train(records)
     assert len(batches) == loader.num_train_steps(10, 4, 2) == 5
     for batch in batches:
-        assert set(batch) == {"video", "label", "index", "mask", "problem"}
+        assert set(batch) == {"video", "label", "index", "position", "mask", "problem"}
         assert batch["video"].shape == (4, 4, 16, 16, 3) and batch["video"].dtype == np.uint8
         for name, dtype in (("label", np.int32), ("index", np.int32), ("mask", np.bool_)):
             assert batch[name].shape == (4,) and batch[name].dtype == dtype
@@ -77,6 +77,7 @@ def test_a_training_batch_has_the_promised_form(records):
         assert batch["mask"].all() and not any(batch["problem"])
         assert batch["label"].tolist() == [records[i].label for i in batch["index"]]
     assert column(batches, "video").std() > 10
+    assert column(batches, "position").tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
@@ -256,13 +257,12 @@ def make_spec(**changes):
 
 def mirrored_share(records, spec):
     """How often a clip is the mirror image, and the labels then and otherwise."""
-    plain = {
-        record.path: clips.load_train_clip(record, make_spec(), Draws())[0] for record in records
-    }
+    load = lambda record, spec, draws: clips.load_train_clips(record, spec, [draws])[0]  # noqa: E731
+    plain = {record.path: load(record, make_spec(), Draws())[0] for record in records}
     outcomes = set()
     for record in records:
         for seed in range(8):
-            clip, label = clips.load_train_clip(record, spec, Draws(seed))
+            clip, label = load(record, spec, Draws(seed))
             is_mirrored = not np.array_equal(clip, plain[record.path])
             if is_mirrored:
                 np.testing.assert_array_equal(clip[:, :, ::-1], plain[record.path])
@@ -306,7 +306,7 @@ def test_labels_follow_the_mirror(options, expected, records):
 @pytest.mark.parametrize("sampling", ["dense", "uniform", "linspace"])
 def test_every_way_to_take_a_clip_gives_its_size(crop, sampling, records):
     spec = make_spec(crop=crop, sampling=sampling, short_side_px=18, short_side_max_px=24)
-    clip, _ = clips.load_train_clip(records[0], spec, np.random.default_rng(0))
+    ((clip, _),) = clips.load_train_clips(records[0], spec, [np.random.default_rng(0)])
     assert clip.shape == (4, 16, 16, 3) and clip.dtype == np.uint8
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from video_files import frames_of_noise, write_audio, write_video
 
-from pst_jax.data.decode import VideoError, open_video, stream_frames
+from pst_jax.data.decode import open_video, stream_frames
+from pst_jax.data.frames import VideoError
 
 VIDEOS = Path(__file__).parents[3] / "shared/videos"
 FORMATS = {

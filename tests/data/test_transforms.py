@@ -119,14 +119,14 @@ def test_flipping_mirrors_left_and_right_only():
 
 
 def test_the_label_in_the_mirror_follows_the_mode():
-    assert transforms.flipped_label(3, "none") is None
-    assert transforms.flipped_label(3, "all") == 3
-    assert transforms.flipped_label(86, "skip", (86, 87)) is None
-    assert transforms.flipped_label(3, "skip", (86, 87)) == 3
-    assert transforms.flipped_label(0, "swap", (1, 0, 2)) == 1
-    assert transforms.flipped_label(2, "swap", (1, 0, 2)) == 2
+    assert transforms.changed_label(3, "none") is None
+    assert transforms.changed_label(3, "all") == 3
+    assert transforms.changed_label(86, "skip", (86, 87)) is None
+    assert transforms.changed_label(3, "skip", (86, 87)) == 3
+    assert transforms.changed_label(0, "swap", (1, 0, 2)) == 1
+    assert transforms.changed_label(2, "swap", (1, 0, 2)) == 2
     with pytest.raises(ValueError, match="none for label 3"):
-        transforms.flipped_label(3, "swap", (1, 0, 2))
+        transforms.changed_label(3, "swap", (1, 0, 2))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import video_files
 
 from pst_jax import sharding
 from pst_jax.data import clips
-from pst_jax.data.decode import VideoError
+from pst_jax.data.frames import VideoError
 from pst_jax.data.index import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation import views
@@ -127,10 +127,10 @@ def test_two_processes_evaluate_as_one(records):
 def test_a_video_counts_as_read_only_where_all_its_views_are(records, monkeypatch):
     load_view = clips.load_view
 
-    def load(path, spec, view, *sizes):
-        if path.endswith("3.mp4") and view == 1:
-            raise VideoError(path, "is damaged in the middle")
-        return load_view(path, spec, view, *sizes)
+    def load(record, spec, view, *sizes):
+        if record.path.endswith("3.mp4") and view == 1:
+            raise VideoError(record.path, "is damaged in the middle")
+        return load_view(record, spec, view, *sizes)
 
     monkeypatch.setattr(clips, "load_view", load)
     mesh = sharding.make_mesh(1)

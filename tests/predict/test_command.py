@@ -11,7 +11,7 @@ import video_files
 
 import pst_jax
 from pst_jax.convert import folder
-from pst_jax.data.decode import VideoError
+from pst_jax.data.frames import VideoError
 from pst_jax.predict import command, overlay, results, timeline
 from pst_jax.predict.__main__ import make_parser
 

@@ -7,8 +7,9 @@ import pytest
 from video_files import write_video
 
 from pst_jax.data import encode
-from pst_jax.data.decode import VideoError, open_video, stream_frames
+from pst_jax.data.decode import open_video, stream_frames
 from pst_jax.data.encode import writing_mp4
+from pst_jax.data.frames import VideoError
 from pst_jax.predict import overlay as module
 from pst_jax.predict.overlay import check, draw, overlay, to_ascii
 from pst_jax.predict.timeline import Segment

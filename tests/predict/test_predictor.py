@@ -7,7 +7,7 @@ import video_files
 
 import pst_jax
 from pst_jax import sharding
-from pst_jax.data.decode import VideoError
+from pst_jax.data.frames import VideoError
 from pst_jax.data.index import Record
 from pst_jax.evaluation import views
 from pst_jax.predict.predictor import Predictor

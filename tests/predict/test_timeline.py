@@ -9,8 +9,9 @@ import pytest
 from video_files import frames_of_noise, write_video
 
 from pst_jax.data.clips import load_view
-from pst_jax.data.decode import VideoError, open_video
+from pst_jax.data.decode import open_video
 from pst_jax.data.encode import writing_mp4
+from pst_jax.data.frames import VideoError
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.predict import timeline as module
 from pst_jax.predict.timeline import timeline
