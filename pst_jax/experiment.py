@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from pst_jax import config_keys
 from pst_jax.data import clips
-from pst_jax.data.index import Record, fingerprint, read_class_names, read_index
+from pst_jax.data.index import read_class_names, read_index
+from pst_jax.data.records import Record, fingerprint
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation.averages import AVERAGES, parse_views
 from pst_jax.models.variants import create_model, nearest

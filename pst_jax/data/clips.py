@@ -10,7 +10,7 @@ import numpy as np
 
 from pst_jax.data import sampling, transforms
 from pst_jax.data.frames import Each, Frames, as_it_is, check_indices, gather
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.sources import open_record
 from pst_jax.data.transforms import ClipSpec
 

@@ -19,7 +19,7 @@ from absl import flags
 
 from pst_jax.data import clips, transforms
 from pst_jax.data.frames import VideoError
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 
 Batch = dict[str, np.ndarray]

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from pst_jax.data import decode
 from pst_jax.data.frames import Frames, Part, VideoError
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import scipy.special
 
 from pst_jax import sharding
 from pst_jax.data.clips import load_view
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation.page import FrameCurves, SeenClip
 from pst_jax.evaluation.views import Predictions

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from pst_jax import files, sharding
 from pst_jax.data import loader
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation import averages
 from pst_jax.evaluation.averages import AVERAGES

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from pst_jax import sharding
 from pst_jax.data import loader
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.ops import pixels
 from pst_jax.training.state import join

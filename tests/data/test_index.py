@@ -4,15 +4,8 @@ import os
 
 import pytest
 
-from pst_jax.data.index import (
-    Listing,
-    Record,
-    fingerprint,
-    read_class_names,
-    read_csv,
-    read_folder,
-    read_index,
-)
+from pst_jax.data.index import read_class_names, read_csv, read_folder, read_index
+from pst_jax.data.records import Listing, Record, fingerprint
 
 
 def write(path, text):

@@ -13,8 +13,8 @@ from video_files import frames_of_noise, write_video
 
 from pst_jax.data import clips, loader
 from pst_jax.data.frames import VideoError
-from pst_jax.data.index import Record
 from pst_jax.data.loader import ClipSpec
+from pst_jax.data.records import Record
 
 SPEC = ClipSpec(num_frames=4, size_px=16, short_side_px=20, flip="all")
 TEST_SPEC = ClipSpec(num_frames=4, size_px=16, short_side_px=16)
@@ -360,7 +360,7 @@ SCRIPT = """
 import sys
 from contextlib import closing
 from pst_jax.data import loader
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 
 if __name__ == "__main__":
     record = Record(sys.argv[1], 0, "a")

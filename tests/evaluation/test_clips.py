@@ -7,7 +7,7 @@ import video_files
 
 import pst_jax
 from pst_jax.data.clips import load_view
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation import clips, views
 

@@ -16,7 +16,7 @@ import video_files
 from pst_jax import sharding
 from pst_jax.data import clips
 from pst_jax.data.frames import VideoError
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation import views
 

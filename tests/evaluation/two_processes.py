@@ -12,7 +12,7 @@ jax.distributed.initialize(f"localhost:{port}", 2, int(index))
 import test_views  # noqa: E402
 
 from pst_jax import sharding  # noqa: E402
-from pst_jax.data.index import Record  # noqa: E402
+from pst_jax.data.records import Record  # noqa: E402
 from pst_jax.evaluation import views  # noqa: E402
 
 mesh = sharding.make_mesh()

@@ -8,7 +8,7 @@ import video_files
 import pst_jax
 from pst_jax import sharding
 from pst_jax.data.frames import VideoError
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.evaluation import views
 from pst_jax.predict.predictor import Predictor
 from pst_jax.training.step import make_predict

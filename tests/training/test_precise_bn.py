@@ -5,7 +5,7 @@ import video_files
 from normed import Normed, variables_of
 
 from pst_jax import sharding
-from pst_jax.data.index import Record
+from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.ops import normalise
 from pst_jax.training import precise_bn
