@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import itertools
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,7 +18,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from pst_jax.data import clips, transforms
+from pst_jax.data import clips, crashes, transforms
+from pst_jax.data.crashes import CrashLog
 from pst_jax.data.frames import VideoError
 from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
@@ -59,6 +61,7 @@ def train_batches(
     num_workers: int = 0,
     host_index: int = 0,
     host_count: int = 1,
+    crash_log: CrashLog | None = None,
 ) -> Iterator[Batch]:
     """Yields shuffled training batches, each video once per epoch (in `num_repeats` clips).
 
@@ -82,6 +85,9 @@ def train_batches(
             usual `if __name__ == "__main__":`.
         host_index: this host, in [0, host_count - 1].
         host_count: hosts that share the work.
+        crash_log: which videos take processes down; they are replaced as others that cannot be
+            read. Where one is given and `num_workers` is not 0, a process that such a video takes
+            down is started again.
 
     Returns:
         A generator of `num_train_steps` - `start_step` dicts, to be closed (`contextlib.closing`
@@ -105,12 +111,12 @@ def train_batches(
     if batch_size % repeats:
         raise ValueError(f"batch_size={batch_size} must be a multiple of num_repeats={repeats}")
     num_steps = num_train_steps(len(records) * repeats, batch_size, num_epochs, host_count)
-    load = _TrainClips(tuple(records), spec, seed)
+    load = _TrainClips(tuple(records), spec, seed, crash_log)
     videos = grain.MapDataset.range(len(records) * num_epochs).map(load)
     # Batching before the work is cut among processes: afterwards, batches depend on their number.
     batches = videos.batch(batch_size // repeats, drop_remainder=True, batch_fn=_stack)
     batches = batches[: num_steps * host_count][host_index::host_count][start_step:]
-    return _iterate(batches, num_threads, num_workers)
+    return _iterate(batches, num_threads, num_workers, crash_log, spec.decoder)
 
 
 def eval_batches(
@@ -126,6 +132,7 @@ def eval_batches(
     host_count: int = 1,
     num_threads: int = 2,
     num_workers: int = 0,
+    crash_log: CrashLog | None = None,
 ) -> Iterator[Batch]:
     """Yields every view of every video exactly once, in order, padded to full batches.
 
@@ -144,6 +151,7 @@ def eval_batches(
         host_count: hosts that share the work.
         num_threads: threads that decode, per process; 0 decodes when asked.
         num_workers: processes that decode, see `train_batches`.
+        crash_log: see there.
 
     Returns:
         A generator of dicts, to be closed if it is left early: video uint8 [B, T, S, S, 3],
@@ -163,12 +171,13 @@ def eval_batches(
             f"short_side_px={spec.short_side_px} must be at least size_px={spec.size_px}, and "
             f"equal to it for num_crops=3 (num_crops={num_crops}): give evaluation its own spec"
         )
-    load = _EvalClip(tuple(records), spec, num_clips, num_crops, seed, shuffle_frames)
+    load = _EvalClip(tuple(records), spec, num_clips, num_crops, seed, shuffle_frames, crash_log)
     global_batch = batch_size * host_count
     num_rows = -(-len(records) * num_clips * num_crops // global_batch) * global_batch
     rows = grain.MapDataset.range(num_rows).map(load)
     batches = rows.batch(batch_size, drop_remainder=True, batch_fn=_stack)
-    return _iterate(batches[host_index::host_count], num_threads, num_workers)
+    batches = batches[host_index::host_count]
+    return _iterate(batches, num_threads, num_workers, crash_log, spec.decoder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,18 +187,21 @@ class _TrainClips:
     records: tuple[Record, ...]
     spec: ClipSpec
     seed: int
+    crash_log: CrashLog | None
 
     def __call__(self, place: int) -> list[dict[str, Any]]:
         epoch, place_in_epoch = divmod(int(place), len(self.records))
-        index = first = int(_order(len(self.records), self.seed, epoch)[place_in_epoch])
+        index = first = int(epoch_order(len(self.records), self.seed, epoch)[place_in_epoch])
         problem = None
         repeats = self.spec.num_repeats
         positions = range(int(place) * repeats, (int(place) + 1) * repeats)
         for attempt in range(1 + _NUM_REPLACEMENTS):
             # The same numbers for every attempt: all but the video stays as it was.
-            rngs = [np.random.default_rng([self.seed, _CLIP, position]) for position in positions]
+            rngs = [clip_rng(self.seed, position) for position in positions]
+            record = self.records[index]
             try:
-                loaded = clips.load_train_clips(self.records[index], self.spec, rngs)
+                with crashes.reading(self.crash_log, record):
+                    loaded = clips.load_train_clips(record, self.spec, rngs)
             except VideoError as error:
                 problem = problem or error
                 index = self._replacement(first, attempt)
@@ -221,6 +233,7 @@ class _EvalClip:
     num_crops: int
     seed: int
     shuffle_frames: bool
+    crash_log: CrashLog | None
 
     def __call__(self, row: int) -> list[dict[str, Any]]:
         size_px, num_frames = self.spec.size_px, self.spec.num_frames
@@ -231,7 +244,8 @@ class _EvalClip:
         record = self.records[index]
         fields = dict(label=record.label, index=index, view=view)
         try:
-            video = clips.load_view(record, self.spec, view, self.num_clips, self.num_crops)
+            with crashes.reading(self.crash_log, record):
+                video = clips.load_view(record, self.spec, view, self.num_clips, self.num_crops)
         except VideoError as error:
             return [_row(black, is_valid=False, problem=str(error), **fields)]
         if self.shuffle_frames:
@@ -240,8 +254,13 @@ class _EvalClip:
         return [_row(video, is_valid=True, problem="", **fields)]
 
 
+def clip_rng(seed: int, position: int) -> np.random.Generator:
+    """Returns what draws the clip at a position of the stream of training."""
+    return np.random.default_rng([seed, _CLIP, position])
+
+
 @functools.lru_cache(maxsize=4)  # batches at work may reach over epochs
-def _order(num_records: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(num_records: int, seed: int, epoch: int) -> np.ndarray:
     """The order of one epoch, int64 [num_records].
 
     Not grain's shuffle: it seeds epoch e by seed + e, so that neighbouring seeds share orders, and
@@ -261,10 +280,40 @@ def _stack(groups: Sequence[list[dict[str, Any]]]) -> Batch:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _iterate(batches: grain.MapDataset, num_threads: int, num_workers: int) -> Iterator[Batch]:
-    stream = _generate(batches, num_threads, num_workers)
+def _iterate(
+    batches: grain.MapDataset,
+    num_threads: int,
+    num_workers: int,
+    crash_log: CrashLog | None,
+    decoder: str,
+) -> Iterator[Batch]:
+    stream = _restarted(batches, num_threads, num_workers, crash_log, decoder)
     _OPEN.add(stream)
     return stream
+
+
+def _restarted(batches, num_threads, num_workers, crash_log, decoder) -> Iterator[Batch]:
+    """Yields batches; goes on where a video has taken a process down, without that video."""
+    num_done = 0
+    while True:
+        # Counted on the way, and not kept: a batch held here would outlive the processes, whose
+        # memory it is.
+        done = itertools.count(num_done)
+        stream = _generate(batches[num_done:], num_threads, num_workers)
+        try:
+            with contextlib.closing(stream):
+                yield from map(lambda batch, _: batch, stream, done)
+            return
+        except RuntimeError as error:  # what grain raises where a process of its has gone
+            if crash_log is None or "terminated unexpectedly" not in str(error):
+                raise
+            num_done = next(done)
+            if not crash_log.settle(decoder):
+                raise ValueError(
+                    f"a process that reads videos has ended, and none of the videos that it was "
+                    f"reading is to blame ({error}): was it killed for want of memory? Try less "
+                    "config.data.num_workers or config.data.num_threads"
+                ) from error
 
 
 def _generate(batches: grain.MapDataset, num_threads: int, num_workers: int) -> Iterator[Batch]:

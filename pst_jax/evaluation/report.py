@@ -23,10 +23,11 @@ from ml_collections import ConfigDict
 from tabulate import tabulate
 
 from pst_jax import checkpoint, config_keys, experiment, files, sharding
+from pst_jax.data import crashes
 from pst_jax.evaluation import benchmark, clips, cost, page, views
 from pst_jax.evaluation.averages import parse_views
 from pst_jax.training.step import make_predict
-from pst_jax.training.writer import METRICS, read_metrics
+from pst_jax.training.writer import METRICS, read_metrics, read_unreadable
 
 FILE, PAGE, PREDICTIONS = "report.json", "report.html", "predictions.npz"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "numpy")
@@ -91,6 +92,7 @@ def evaluate(
     }
     other = None if against is None else _read_other(pathlib.Path(against), run, same, mesh)
     predict = make_predict(built.model, mesh, normalise=built.normalise)
+    crash_log = crashes.open_log(workdir, built.clip.decoder)
 
     def measure(view, **options):
         found = views.predict_all(
@@ -104,6 +106,8 @@ def evaluate(
             num_crops=view[1],
             average=section.average,
             num_threads=config.data.num_threads,
+            num_workers=config.data.num_workers,
+            crash_log=crash_log,
             seed=config.seed,
             **options,
         )
@@ -124,6 +128,7 @@ def evaluate(
         "num_views": predictions.num_views,
         "num_unreadable": int((~predictions.is_read).sum()),
         "unreadable": list(predictions.problems),
+        "replaced_in_training": read_unreadable(run.directory, run.step),
         "confusion": views.confusion(predictions).tolist(),
         "class_names": built.class_names,
         **_cost(built, predict, run.variables, mesh),

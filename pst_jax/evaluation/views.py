@@ -85,7 +85,7 @@ def predict_all(
         batch_size: clips per batch over all devices of all hosts.
         average: over a video's views: "prob" (softmax, then mean), "logit" (mean) or "sum".
         **options: of `loader.eval_batches`: num_clips, num_crops, shuffle_frames, seed,
-            num_threads.
+            num_threads, num_workers, crash_log.
 
     Returns:
         Predictions in the order of `records`, on all hosts.

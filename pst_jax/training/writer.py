@@ -9,7 +9,7 @@ import tensorboardX
 
 from pst_jax import files
 
-METRICS = "metrics.jsonl"
+METRICS, UNREADABLE = "metrics.jsonl", "unreadable.txt"
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file name need not be UTF-8
 
 
@@ -23,20 +23,27 @@ class UnreadableList:
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
         """Takes up the list of a run that goes on after `first_step` steps."""
-        self.path, self.count = workdir / "unreadable.txt", 0
+        self.path = workdir / UNREADABLE
+        kept = read_unreadable(workdir, first_step)
         if self.path.exists():
-            lines = self.path.read_text(**_TEXT).split("\n")
-            found = [re.match(r"step (\d+): .*", line) for line in lines]
-            kept = [match[0] for match in found if match and int(match[1]) <= first_step]
             with files.replacing(self.path) as scratch, scratch.open("w", **_TEXT) as file:
                 file.writelines(line + "\n" for line in kept)
-            self.count = len(kept)
+        self.count = len(kept)
 
     def add(self, step: int, problems: Sequence[str]) -> None:
         """Appends what was found in the batch of a step."""
         with self.path.open("a", **_TEXT) as file:
             file.writelines(f"step {step}: {problem}\n" for problem in problems)
         self.count += len(problems)
+
+
+def read_unreadable(workdir: pathlib.Path, last_step: int) -> list[str]:
+    """Reads the lines of a run's list up to a step; none where nothing was replaced."""
+    path = workdir / UNREADABLE
+    if not path.exists():
+        return []
+    found = [re.match(r"step (\d+): .*", line) for line in path.read_text(**_TEXT).split("\n")]
+    return [match[0] for match in found if match and int(match[1]) <= last_step]
 
 
 class MetricWriter:

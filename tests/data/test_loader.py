@@ -1,5 +1,6 @@
 """Batches are a function of seed and step alone; every view is evaluated exactly once."""
 
+import dataclasses
 import hashlib
 import itertools
 import subprocess
@@ -12,9 +13,10 @@ import pytest
 from video_files import frames_of_noise, write_video
 
 from pst_jax.data import clips, loader
-from pst_jax.data.frames import VideoError
+from pst_jax.data.frames import VideoError, as_it_is
 from pst_jax.data.loader import ClipSpec
 from pst_jax.data.records import Record
+from pst_jax.data.sources import open_record
 
 SPEC = ClipSpec(num_frames=4, size_px=16, short_side_px=20, flip="all")
 TEST_SPEC = ClipSpec(num_frames=4, size_px=16, short_side_px=16)
@@ -388,3 +390,61 @@ def test_leaving_early_prints_nothing(records, tmp_path):
         timeout=60,
     )
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "done", "")
+
+
+def test_a_video_that_is_opened_once_gives_several_clips(records, monkeypatch):
+    opened, open_record = [], clips.open_record
+    monkeypatch.setattr(
+        clips, "open_record", lambda record, *a: opened.append(record) or open_record(record, *a)
+    )
+    spec = dataclasses.replace(SPEC, num_repeats=2)
+    batches = train(records, spec, num_epochs=1)
+    assert len(opened) == len(records) == 10
+    assert len(batches) == loader.num_train_steps(20, 4, 1) == 5
+    pairs = column(batches, "index").reshape(10, 2)
+    assert (pairs[:, 0] == pairs[:, 1]).all() and sorted(pairs[:, 0]) == list(range(10))
+    first, second = np.moveaxis(column(batches, "video").reshape(10, 2, 4, 16, 16, 3), 1, 0)
+    assert all((a != b).any() for a, b in zip(first, second))  # each draws its own
+    # A clip is the one that its place alone would give.
+    position = int(column(batches, "position")[7])
+    rng = np.random.default_rng([5, 0, position])
+    record = records[int(column(batches, "index")[7])]
+    ((alone, _),) = clips.load_train_clips(record, SPEC, [rng])
+    np.testing.assert_array_equal(column(batches, "video")[7], alone)
+    with pytest.raises(ValueError, match="batch_size=3 must be a multiple of num_repeats=2"):
+        train(records, spec, batch_size=3)
+
+
+def test_clips_played_backwards_get_the_label_of_what_is_seen(records):
+    spec = make_spec(reverse="swap", reverse_labels=(1, 0, 2))
+    (forwards,) = clips.load_train_clips(records[0], make_spec(), [Draws()])
+    outcomes = set()
+    for seed in range(8):
+        ((clip, label),) = clips.load_train_clips(records[0], spec, [Draws(seed)])
+        is_reversed = not np.array_equal(clip, forwards[0])
+        np.testing.assert_array_equal(clip, forwards[0][:: -1 if is_reversed else 1])
+        outcomes.add((is_reversed, label))
+    assert outcomes == {(False, 0), (True, 1)}
+
+
+def test_the_frame_offset_of_a_released_recipe_is_within_the_video(records):
+    plain = make_spec(num_frames=8, sampling="dense", stride_frames=1)  # all eight
+    shifted = dataclasses.replace(plain, frame_offset=-1)
+    expected, seen = (clips.load_view(records[0], spec) for spec in (plain, shifted))
+    np.testing.assert_array_equal(seen[1:], expected[:-1])
+    np.testing.assert_array_equal(seen[0], expected[0])
+
+
+def test_a_part_of_a_video_is_a_video_of_its_own(records):
+    # 16 frames a second: frames 4 to 7 of the 17 of the last record.
+    part = dataclasses.replace(records[-1], start_s=0.25, end_s=0.5)
+    spec = make_spec(sampling="uniform")
+    with open_record(records[-1]) as whole, open_record(part) as opened:
+        assert opened.num_frames == 4
+        expected = whole.read([4, 5, 6, 7], as_it_is)
+        np.testing.assert_array_equal(opened.read(range(4), as_it_is), expected)
+        np.testing.assert_allclose(opened.times_s, np.arange(4) / 16)
+    assert clips.load_view(part, spec).shape == (4, 16, 16, 3)
+    late = dataclasses.replace(part, start_s=9.0, end_s=None)
+    with pytest.raises(VideoError, match=r"no frame from 9.0 s to its end: its last is at 1.000 s"):
+        clips.load_view(late, spec)

@@ -87,6 +87,7 @@ def make_report(**changes):
         "num_views": 25,
         "num_unreadable": 2,
         "unreadable": ["a.mp4: no such file", "b.mp4: 0 bytes"],
+        "replaced_in_training": ["step 3: c.mp4: is cut off"],
         "params": 224648,
         "gflops": 0.08936,
         "ms_per_clip": 3.8331,
@@ -199,8 +200,10 @@ def test_unreadable_videos_are_named_and_counted_as_wrong(full):
     text = full.text("unreadable")
     assert "2 of 27" in text and "63.0 % top-1" in text
     assert "a.mp4: no such file" in text and "b.mp4: 0 bytes" in text
-    text = Page(rendered(make_report(num_unreadable=0, unreadable=[]))).text("unreadable")
-    assert "all 27 could be read" in text and "63.0" not in text
+    assert "In training 1 clips were replaced" in text and "step 3: c.mp4: is cut off" in text
+    report = make_report(num_unreadable=0, unreadable=[], replaced_in_training=[])
+    text = Page(rendered(report)).text("unreadable")
+    assert "all 27 could be read" in text and "63.0" not in text and "replaced" not in text
     many = [f"{i}.mp4: gone" for i in range(130)]
     text = Page(rendered(make_report(num_unreadable=130, unreadable=many))).text("unreadable")
     assert "99.mp4" in text and "100.mp4" not in text and "30 more" in text
