@@ -1,6 +1,6 @@
 """A video in any of its forms, as frames by index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -112,10 +112,60 @@ def check_clip_bytes(path: str, frame: np.ndarray, num_frames: int) -> None:
         )
 
 
-def gather(frames: Sequence[np.ndarray], places: np.ndarray) -> np.ndarray:
-    """Puts frames [H, W, 3] of one shape into a clip, [n, H, W, 3]; places [n] may repeat."""
-    # A plain copy per frame is cheaper than stacking and gathering once more.
-    clip = np.empty((len(places), *frames[0].shape), dtype=frames[0].dtype)
-    for row, place in enumerate(places):
-        clip[row] = frames[place]
+def gather(frames: Iterable[np.ndarray], places: np.ndarray) -> np.ndarray:
+    """Puts frames into a clip as they come.
+
+    Args:
+        frames: uint8 [H, W, 3] of one shape, at least one.
+        places: [n], the number of each row's frame; may repeat.
+
+    Returns:
+        uint8 [n, H, W, 3].
+    """
+    clip = None
+    for place, frame in enumerate(frames):
+        if clip is None:
+            clip = np.empty((len(places), *frame.shape), dtype=frame.dtype)
+        for row in np.flatnonzero(places == place):
+            clip[row] = frame
     return clip
+
+
+class Loaded:
+    """Frames that are got one by one, as `Frames`.
+
+    Attributes:
+        path: names them in messages.
+        num_frames: how many there are, at least 1.
+        times_s: see there.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        num_frames: int,
+        load: Callable[[int], np.ndarray],
+        times_s: np.ndarray | None = None,
+    ):
+        """`load` gives the frame of an index, uint8 [H, W, 3], or raises a `VideoError`."""
+        self.path, self.num_frames, self.times_s, self._load = path, num_frames, times_s, load
+
+    def read(self, indices: Sequence[int] | np.ndarray, each: Each = as_it_is) -> np.ndarray:
+        """See `Frames`."""
+        wanted, places = np.unique(check_indices(indices, self), return_inverse=True)
+        return gather(self._kept(wanted, each), places)
+
+    def _kept(self, indices: np.ndarray, each: Each) -> Iterator[np.ndarray]:
+        shape = None
+        for index in indices:
+            frame = self._load(int(index))
+            shape = shape or frame.shape
+            if frame.shape != shape:
+                raise VideoError(
+                    self.path,
+                    f"frame {index} is {list(frame.shape[:2])} px, others {list(shape[:2])}: "
+                    "images of a video must have one size; extract the frames again",
+                )
+            kept = each(frame)
+            check_clip_bytes(self.path, kept, len(indices))
+            yield kept

@@ -1,99 +1,218 @@
-"""Lists of videos and their labels, from the text files and folders people already have."""
+"""Lists of videos and their labels, from the files and folders people already have."""
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from etils import epath
+
 from pst_jax.data.records import Listing, Record
+from pst_jax.data.text_lists import local_root, read_csv, read_text
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+MANIFEST = "manifest.jsonl"  # of a folder of shards
+TFDS = "tfds:"  # begins the name of a TFDS data source
+
+# What names of lists and folders call the parts of a data set.
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+SPLIT_WORD = re.compile(rf"(?<![a-z])({'|'.join(_SPLITS)})(?![a-z])", re.IGNORECASE)
+_LIST_SUFFIXES = (".csv", ".txt", ".json")
+_LIST_FOLDERS = ("labels", "annotations")  # where published lists lie, beside their videos
 
 
 def read_index(
     source: str | Path, root: str | Path | None = None, num_classes: int | None = None
 ) -> Listing:
-    """Reads a list of videos from a folder of class folders or from a text file.
+    """Reads one list of videos, whatever it is; what a file lists is told by its content.
 
     Args:
-        source: a folder (see `read_folder`) or a file (see `read_csv`).
-        root: for a file, the folder its paths are relative to; by default the file's own.
+        source: a file: a list of one's own (see `read_csv`) or of a published data set (see
+            `official.read_list`); or a folder: of a folder per class (see `read_folder`) or of
+            shards and their manifest; or "tfds:NAME[/CONFIG]:SPLIT" (see `tfds_source.read`). A
+            file, or a folder of shards, may lie in a bucket (gs://...).
+        root: for a file, the folder its videos lie below; by default its own, or of a published
+            list in `labels` or `annotations` the one around. For "tfds:", the `data_dir` of TFDS.
         num_classes: where given, every label must be below it.
 
     Returns:
-        The videos, with the class names of a folder (a file has none).
+        The videos, with the names of the classes where the list or its folders have them.
 
     Raises:
-        ValueError: if `source` does not exist or a line or folder of it is not usable.
+        ValueError: if `source` does not exist, a line or folder of it is not usable, or no video
+            of a published list lies below `root`.
     """
-    source = Path(source)
-    if source.is_dir():
-        listing = read_folder(source)
-        if num_classes is not None and len(listing.class_names) > num_classes:
-            raise ValueError(
-                f"{source}: has {len(listing.class_names)} class folders, but num_classes="
-                f"{num_classes}: raise num_classes or remove folders"
-            )
-        return listing
-    if source.is_file():
-        return Listing(read_csv(source, root, num_classes))
-    raise ValueError(
-        f"source={str(source)!r} does not exist: give a text file of lines 'path,label' or a "
-        "folder that holds one folder of videos per class"
-    )
+    listing = _read(source, root, num_classes)
+    _check_found(source, [listing])
+    return listing
 
 
-def read_csv(
-    csv_path: str | Path, root: str | Path | None = None, num_classes: int | None = None
-) -> tuple[Record, ...]:
-    """Reads lines `path,label` or `path label` (the lists of mmaction), with or without a header.
-
-    The label is what stands behind the last separator, so a path may contain spaces.
+def read_dataset(path: str | Path, root: str | Path | None = None) -> dict[str, Listing]:
+    """Reads all lists of a data set.
 
     Args:
-        csv_path: the text file, UTF-8; empty lines are passed over.
-        root: the folder that paths are relative to; by default the file's own. An absolute path
-            must lie below it.
-        num_classes: where given, every label must be below it.
+        path: a folder with lists whose names tell the split (`train.csv`, `labels/train.json`,
+            `Diving48_V2_test.json`; those without labels are passed over), or with the folders
+            `train`, `val`, ... and no others; or anything that `read_index` takes.
+        root: as for `read_index`; by default `path`, if that is a folder with lists.
 
     Returns:
-        One record per line, in the file's order.
+        By split, of "train", "validation", "test" those that there are; of what is no more than
+        one list, by "".
 
     Raises:
-        ValueError: naming file and line: a line without a label, a label that is no integer or
-            out of range, a path outside `root`; or a file without any video.
+        ValueError: as `read_index`; if a split has two lists, or other class folders than another.
     """
-    csv_path = Path(csv_path)
-    root = os.path.abspath(csv_path.parent if root is None else root)
-    try:
-        text = csv_path.read_text(encoding="utf-8-sig")
-        if "\0" in text:
-            raise ValueError("it holds zero bytes, as UTF-16 does")
-    except (OSError, ValueError) as error:
+    if str(path).startswith(TFDS) or not (folder := _as_path(path)).is_dir():
+        return {"": read_index(path, root)}
+    listings = {}
+    if not (folder / MANIFEST).is_file():
+        listings = _read_lists(folder, root) or {
+            split: read_index(each) for split, each in _split_folders(folder).items()
+        }
+    listings = listings or {"": read_index(folder)}
+    _check_found(folder, listings.values())
+    class_names = {listing.class_names for listing in listings.values()} - {None}
+    if len(class_names) > 1:
+        different = set.union(*map(set, class_names)) - set.intersection(*map(set, class_names))
         raise ValueError(
-            f"{csv_path}: cannot be read as a text file: {error}; give lines 'path,label' as UTF-8"
-        ) from error
-    entries = []
-    is_first = True
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
+            f"{folder}: {' and '.join(listings)} have different classes "
+            f"({', '.join(sorted(different)) or 'in another order'}), so that labels would not "
+            "agree: make empty class folders"
+        )
+    return listings
+
+
+def _read(source: str | Path, root: str | Path | None, num_classes: int | None) -> Listing:
+    path, noun = _as_path(source), "classes"
+    if str(source).startswith(TFDS):
+        from pst_jax.data import tfds_source  # what a data set does not need is not imported
+
+        listing = tfds_source.read(str(source), root)
+    elif path.is_dir():
+        listing, noun = _read_directory(path), "class folders"
+    elif path.is_file():
+        listing = _read_file(path, root, num_classes)
+    else:
+        raise ValueError(
+            f"source={str(source)!r} does not exist: give a text file of lines 'path,label' or a "
+            "folder that holds one folder of videos per class"
+        )
+    if num_classes is not None:
+        found = max((record.label + 1 for record in listing.records), default=0)
+        found = max(found, len(listing.class_names or ()))
+        if found > num_classes:
+            raise ValueError(
+                f"{source}: has {found} {noun}, but num_classes={num_classes}: raise num_classes "
+                f"or remove {'folders' if noun == 'class folders' else 'classes'}"
+            )
+    return listing
+
+
+def _as_path(source: str | Path) -> Path:
+    path = epath.Path(source)
+    try:
+        path.exists()
+    except ImportError as error:  # of what opens a bucket
+        raise ValueError(f"{source}: {error}, or copy it to a local disk") from error
+    return path
+
+
+def _read_directory(folder: Path) -> Listing:
+    if (folder / MANIFEST).is_file():
+        from pst_jax.data import shards
+
+        return shards.read_manifest(folder)
+    from pst_jax.data import official
+
+    published = [file for _, file in _find_lists(folder) if official.is_list(read_text(file))]
+    inside = published or list(_split_folders(folder).values())
+    if inside:
+        raise ValueError(
+            f"{folder}: holds {', '.join(str(each.relative_to(folder)) for each in inside)}: give "
+            "one of them"
+        )
+    return read_folder(folder)
+
+
+def _read_file(path: Path, root: str | Path | None, num_classes: int | None) -> Listing:
+    from pst_jax.data import official
+
+    text = read_text(path)
+    if path.suffix == ".json" and not official.is_list(text):
+        raise ValueError(
+            f"{path}: is no list that is known: those of Something-Something have an id and a "
+            "template, those of Diving48 a vid_name; write one of 'path,label' instead"
+        )
+    if not official.is_list(text):
+        return Listing(read_csv(path, root, num_classes))
+    around = path.parent.parent if path.parent.name in _LIST_FOLDERS else path.parent
+    return official.read_list(path, text, local_root(path, root or around))
+
+
+def _read_lists(folder: Path, root: str | Path | None) -> dict[str, Listing]:
+    """The listings of a folder's lists, by split."""
+    from pst_jax.data import official
+
+    listings, files = {}, {}
+    for split, file in _find_lists(folder):
+        if split in files and files[split].stem == file.stem:
+            continue  # Kinetics comes as csv, and as json besides
+        try:
+            listing = _read_file(file, root or folder, None)
+        except official.UnlabelledError:
             continue
-        where = f"{csv_path}:{number}"
-        path, label = _split_line(line.strip(), where)
-        is_header = is_first and (path.lower(), label.lower()) == ("path", "label")
-        is_first = False
-        if not is_header:
-            entries.append((*_below_root(path, root, where), _label(label, num_classes, where)))
-    if not entries:
-        raise ValueError(f"{csv_path}: lists no video: write one line 'path,label' per video")
-    return _with_unique_ids(entries)
+        if split in files:
+            raise ValueError(
+                f"{folder}: {files[split].name} and {file.name} both list its {split} split: give "
+                "one of them, or take one away"
+            )
+        listings[split], files[split] = listing, file
+    return listings
+
+
+def _find_lists(folder: Path) -> list[tuple[str, Path]]:
+    """Splits and their lists, in the order of the splits; of one name, csv comes first."""
+    found = []
+    for where in (folder, *(folder / name for name in _LIST_FOLDERS)):
+        for file in where.iterdir() if where.is_dir() else ():
+            word = SPLIT_WORD.search(file.stem)
+            if word and file.suffix in _LIST_SUFFIXES and file.name[0] != "." and file.is_file():
+                found.append((_SPLITS[word[0].lower()], file))
+    order = list(_SPLITS.values())
+    rank = lambda each: (order.index(each[0]), each[1].stem, _LIST_SUFFIXES.index(each[1].suffix))  # noqa: E731
+    return sorted(found, key=rank)
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """Folders by split, if there are no others."""
+    folders = [each for each in folder.iterdir() if each.name[0] != "." and each.is_dir()]
+    found = {_SPLITS.get(each.name.lower(), ""): each for each in folders}
+    if "" in found or len(found) < len(folders):
+        return {}
+    return {split: found[split] for split in dict.fromkeys(_SPLITS.values()) if split in found}
+
+
+def _check_found(source: str | Path, listings: Iterable[Listing]) -> None:
+    """Refuses a data set of which nothing lies where it is looked for."""
+    records = [record for listing in listings for record in listing.records]
+    if records and len(records) == sum(len(listing.missing) for listing in listings):
+        raise ValueError(
+            f"{source}: lists {len(records)} videos, and none is found, such as "
+            f"{records[0].path!r}: give the folder in which they lie as the root"
+        )
 
 
 def read_folder(root: str | Path) -> Listing:
     """Reads a folder of one folder per class; labels number the class names in sorted order.
 
     Args:
-        root: folder with `<class name>/<video>`; hidden entries and files that are not videos
-            by their suffix are passed over.
+        root: folder with `<class name>/<video>`, where a video is a file or a folder of numbered
+            images; hidden entries and files that are not videos by their suffix are passed over.
 
     Returns:
         The videos, sorted by class and file name, with the class names.
@@ -107,16 +226,18 @@ def read_folder(root: str | Path) -> Listing:
     class_names = tuple(
         sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
     )
-    entries = []
+    records = []
     for label, class_name in enumerate(class_names):
-        for file in sorted((root / class_name).iterdir(), key=lambda file: file.name):
-            if file.suffix.lower() in VIDEO_SUFFIXES and file.name[0] != ".":
-                entries.append((os.path.abspath(file), f"{class_name}/{file.name}", label))
-    if not entries:
+        with os.scandir(root / class_name) as scanned:
+            files = sorted(filter(_is_video, scanned), key=lambda file: file.name)
+        for file in files:
+            path, video_id = os.path.abspath(file), f"{class_name}/{file.name}"
+            records.append(Record(path, label, video_id))
+    if not records:
         raise ValueError(
             f"{root}: holds no <class>/<video>: videos end in {', '.join(VIDEO_SUFFIXES)}"
         )
-    return Listing(_with_unique_ids(entries), class_names)
+    return Listing(tuple(records), class_names)
 
 
 def read_class_names(path: str | Path, num_classes: int) -> tuple[str, ...]:
@@ -137,59 +258,12 @@ def read_class_names(path: str | Path, num_classes: int) -> tuple[str, ...]:
     return names
 
 
-def _split_line(line: str, where: str) -> tuple[str, str]:
-    """Splits at the last comma, or, where that leaves no label, at the last white space."""
-    by_comma = line.rsplit(",", 1)
-    by_space = line.rsplit(None, 1)
-    parts = by_comma
-    if len(by_comma) < 2 or (not _is_integer(by_comma[1].strip()) and _is_integer(by_space[-1])):
-        parts = by_space
-    if len(parts) < 2 or not parts[0].strip() or not parts[1].strip():
-        raise ValueError(f"{where}: {line!r} has no label: write 'path,label' or 'path label'")
-    path, label = parts[0].strip(), parts[1].strip()
-    if len(path) > 1 and path[0] == path[-1] == '"':
-        path = path[1:-1].replace('""', '"')  # as the csv writers of spreadsheets quote
-    return path, label
+def _is_video(entry: os.DirEntry) -> bool:
+    """Whether what lies in a class folder is a video, as a file or as a folder of frames."""
+    from pst_jax.data import images
 
-
-def _is_integer(text: str) -> bool:
-    # Not what int() takes besides, such as 1_0; nine digits fit an int32.
-    return re.fullmatch("[+-]?[0-9]{1,9}", text) is not None
-
-
-def _label(text: str, num_classes: int | None, where: str) -> int:
-    if not _is_integer(text):
-        raise ValueError(
-            f"{where}: label {text[:40]!r} is not an integer (of at most 9 digits): number the "
-            "classes from 0, below a header 'path,label' or none"
-        )
-    label = int(text)
-    if label < 0 or (num_classes is not None and label >= num_classes):
-        highest = "" if num_classes is None else f" to {num_classes - 1} (num_classes - 1)"
-        raise ValueError(
-            f"{where}: label {label} is out of range: allowed is 0{highest or ' and above'}; "
-            "correct the line or num_classes"
-        )
-    return label
-
-
-def _below_root(path: str, root: str, where: str) -> tuple[str, str]:
-    """Returns the absolute path and the path below `root`, by name: links are not resolved."""
-    full = os.path.normpath(os.path.join(root, path))
-    relative = os.path.relpath(full, root)
-    if relative == os.curdir or relative.split(os.sep)[0] == os.pardir:
-        raise ValueError(
-            f"{where}: path {path!r} leaves the data root {root!r}: move the file below it or "
-            "give another root"
-        )
-    return full, Path(relative).as_posix()
-
-
-def _with_unique_ids(entries: list[tuple[str, str, int]]) -> tuple[Record, ...]:
-    seen: dict[str, int] = {}
-    records = []
-    for path, relative, label in entries:
-        seen[relative] = seen.get(relative, 0) + 1
-        suffix = f"#{seen[relative]}" if seen[relative] > 1 else ""
-        records.append(Record(path, label, relative + suffix))
-    return tuple(records)
+    if entry.name[0] == ".":
+        return False
+    if entry.name.lower().endswith(VIDEO_SUFFIXES):
+        return True
+    return entry.is_dir() and images.holds_frames(entry.path)

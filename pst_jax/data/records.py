@@ -45,6 +45,12 @@ class Listing:
     class_names: tuple[str, ...] | None = None
     missing: tuple[Record, ...] = ()
 
+    @property
+    def present(self) -> tuple[Record, ...]:
+        """The others: what training takes, as it would have to replace the missing."""
+        missing = set(self.missing)
+        return tuple(record for record in self.records if record not in missing)
+
 
 def fingerprint(records: Iterable[Record]) -> str:
     """Names a list of videos by what it holds and in which order.

@@ -1,11 +1,26 @@
 """Lists of videos as people have them, and errors that name file and line."""
 
+import importlib.util
+import json
 import os
 
+import layouts
 import pytest
+from etils import epath
+from etils.epath.backend import fsspec_backend
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
-from pst_jax.data.index import read_class_names, read_csv, read_folder, read_index
+from pst_jax.data.frames import VideoError, as_it_is
+from pst_jax.data.index import (
+    read_class_names,
+    read_csv,
+    read_dataset,
+    read_folder,
+    read_index,
+)
 from pst_jax.data.records import Listing, Record, fingerprint
+from pst_jax.data.sources import open_record
 
 
 def write(path, text):
@@ -187,3 +202,154 @@ def test_class_names_are_the_lines_and_no_more_than_classes(tmp_path):
         read_class_names(file, 3)
     with pytest.raises(ValueError, match="nothing.txt"):
         read_class_names(tmp_path / "nothing.txt", 3)
+
+
+def pairs(listing):
+    return [(record.video_id, record.label) for record in listing.records]
+
+
+def test_parts_of_files_are_records_of_their_own(tmp_path):
+    expected = layouts.csv_list(tmp_path)
+    listings = read_dataset(tmp_path)
+    assert {split: pairs(listing) for split, listing in listings.items()} == expected
+    first, second, *_, whole = listings["train"].records
+    assert (first.start_s, first.end_s) == (0.0, 0.25)  # 8 frames at 16 fps
+    assert (second.start_s, second.end_s) == (0.25, None)
+    assert (whole.start_s, whole.end_s) == (0.0, None)
+    with open_record(first) as video, open_record(second) as rest:
+        assert (video.num_frames, rest.num_frames) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Path,Label,Start,End\nx.mp4,3,1.5,2\ny.mp4,0,,\n"a,b.mp4",1,,4.25\n',
+        'x.mp4, 3, 1.5, 2\ny.mp4,0\n"a,b.mp4",1,0,4.25\n',
+    ],
+)
+def test_times_are_read_with_a_header_and_without(text, tmp_path):
+    records = read_csv(write(tmp_path / "list.csv", text))
+    assert [(r.video_id, r.label, r.start_s, r.end_s) for r in records] == [
+        ("x.mp4", 3, 1.5, 2.0),
+        ("y.mp4", 0, 0.0, None),
+        ("a,b.mp4", 1, 0.0, 4.25),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x.mp4,0", "must be 'path,label,start,end'"),
+        ("x.mp4,0,a,2", "start 'a' and end '2' must be seconds"),
+        ("x.mp4,0,-1,2", "start '-1' and end '2' must be seconds"),
+        ("x.mp4,0,2,1.5", r"end 1.5 s must be later than start 2.0 s"),
+        ("x.mp4,cat,0,1", "'cat' is not an integer"),
+    ],
+)
+def test_bad_times_are_named(line, message, tmp_path):
+    source = write(tmp_path / "list.csv", f"path,label,start,end\n{line}\n")
+    with pytest.raises(ValueError, match=f"list.csv:2: .*{message}"):
+        read_csv(source)
+
+
+def test_folders_of_frames_are_told_by_being_there(tmp_path):
+    for number in range(2):
+        layouts.write_images(tmp_path / "frames" / f"v {number}", layouts.frames_of(number))
+    text = "frames/v 0 8 3\nframes/v 1 13 0\n"
+    records = read_csv(write(tmp_path / "list.txt", text))
+    assert [(r.video_id, r.num_frames, r.label) for r in records] == [
+        ("frames/v 0", 8, 3),
+        ("frames/v 1", 13, 0),
+    ]
+    with open_record(records[1]) as video:
+        assert len(video.read(range(13), as_it_is)) == 13
+    (wrong,) = read_csv(write(tmp_path / "wrong.txt", "frames/v 0 9 3\n"))
+    with pytest.raises(VideoError, match="has 8 frames, 9 by"), open_record(wrong):
+        pass
+    # Where no such folder is, the same text lists files: the path has spaces.
+    (record, _) = read_csv(tmp_path / "list.txt", root=tmp_path / "none")
+    assert (record.video_id, record.label, record.num_frames) == ("frames/v 0 8", 3, None)
+
+
+def test_a_class_folder_may_hold_folders_of_frames(tmp_path):
+    expected = layouts.class_folders(tmp_path)
+    listings = read_dataset(tmp_path)
+    assert {split: pairs(listing) for split, listing in listings.items()} == expected
+    assert listings["test"] == read_index(tmp_path / "test")
+    for record in listings["train"].records:
+        with open_record(record) as video:
+            assert video.num_frames == len(
+                layouts.frames_of(int(record.path.removesuffix(".mp4")[-2:]))
+            )
+    with pytest.raises(ValueError, match="holds train, test: give one of them"):
+        read_index(tmp_path)
+
+
+def test_splits_of_different_classes_are_refused(tmp_path):
+    layouts.class_folders(tmp_path)
+    (tmp_path / "test" / "run").rename(tmp_path / "test" / "walk")
+    with pytest.raises(ValueError, match=r"train and test have different classes \(run, walk\)"):
+        read_dataset(tmp_path)
+
+
+def test_a_single_list_is_a_data_set_without_splits(tmp_path):
+    layouts.csv_list(tmp_path)
+    assert read_dataset(tmp_path / "test.csv") == {"": read_index(tmp_path / "test.csv")}
+    folder = make_folder(tmp_path / "videos" / "mine")
+    assert read_dataset(folder) == {"": read_folder(folder)}
+
+
+def test_two_lists_of_one_split_are_refused(tmp_path):
+    layouts.csv_list(tmp_path)
+    write(tmp_path / "my_train_list.txt", "videos/0.mp4 0\n")
+    with pytest.raises(ValueError, match="my_train_list.txt and train.csv both list its train"):
+        read_dataset(tmp_path)
+    (tmp_path / "my_train_list.txt").unlink()
+    # Of one name, as those of Kinetics, csv is read.
+    write(tmp_path / "train.json", json.dumps({"abc": {"subset": "train"}}))
+    assert sorted(read_dataset(tmp_path)) == ["test", "train"]
+    with pytest.raises(ValueError, match="train.json: is no list that is known"):
+        read_index(tmp_path / "train.json")
+
+
+@pytest.fixture
+def protocols(monkeypatch):
+    """What opens gs://, to be changed; whatever was opened before is forgotten, and afterwards."""
+    forget = fsspec_backend._get_filesystem.cache_clear
+    forget()
+    for name in ("gs", "gcs"):
+        monkeypatch.delitem(_registry, name, raising=False)
+    yield _registry
+    forget()
+
+
+@pytest.fixture
+def bucket(protocols, monkeypatch):
+    """Stands in for a bucket: gs:// is a file system in memory."""
+
+    class Bucket(MemoryFileSystem):
+        protocol, store, pseudo_dirs = ("gs", "gcs"), {}, [""]
+
+    for name in Bucket.protocol:
+        monkeypatch.setitem(protocols, name, Bucket)
+    folder = epath.Path("gs://bucket/lists")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_list_may_lie_in_a_bucket_and_its_videos_on_the_disk(bucket, tmp_path):
+    layouts.csv_list(tmp_path)
+    (bucket / "train.csv").write_text((tmp_path / "train.csv").read_text())
+    with pytest.raises(ValueError, match="cannot be opened in a bucket: give a local folder"):
+        read_index("gs://bucket/lists/train.csv")
+    listing = read_index("gs://bucket/lists/train.csv", root=tmp_path)
+    assert listing == read_index(tmp_path / "train.csv")
+    with pytest.raises(ValueError, match="'gs://bucket/lists/none.csv' does not exist"):
+        read_index("gs://bucket/lists/none.csv")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
+def test_what_a_bucket_needs_is_said(protocols):
+    for read in (read_index, read_dataset):
+        with pytest.raises(ValueError, match="gs://bucket/x.csv: Please install gcsfs.*, or copy"):
+            read("gs://bucket/x.csv")
