@@ -1,8 +1,9 @@
 """Writes frames to an h264 mp4 with PyAV, each at a time of its own."""
 
+import io
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -45,11 +46,39 @@ def writing_mp4(path: str | os.PathLike) -> Iterator[Callable[[float, np.ndarray
     with files.replacing(path) as temporary:
         try:
             with av.open(str(temporary), "w", format="mp4") as container:
-                writer = _Writer(container)
+                writer = _Writer(container, _OPTIONS)
                 yield writer.write
                 writer.finish()
         except av.error.FFmpegError as error:
             raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def encode_mp4(frames: Iterable[tuple[float, np.ndarray]], *, crf: int, gop: int) -> bytes:
+    """Encodes a video that is quick to decode from any frame on; only the result is held.
+
+    Args:
+        frames: times and frames as `writing_mp4` takes them, one at least.
+        crf: x264's quality, in [0, 51]: 0 is without loss but for the colours, 6 more are about
+            half the bytes.
+        gop: distance of the keyframes, in frames; at least 1.
+
+    Returns:
+        An mp4 of h264 for `decode.open_video`; the same for the same input on any number of cores.
+
+    Raises:
+        ValueError: if there is no frame or one is not as above, or it cannot be encoded.
+    """
+    quick = {"tune": "fastdecode", "g": str(gop), "keyint_min": str(gop), "sc_threshold": "0"}
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format="mp4") as container:
+            writer = _Writer(container, _OPTIONS | quick | {"crf": str(crf)}, num_threads=1)
+            for time_s, frame in frames:
+                writer.write(time_s, frame)
+            writer.finish()
+    except av.error.FFmpegError as error:
+        raise ValueError(f"cannot be encoded: {error.strerror}") from error
+    return file.getvalue()
 
 
 def check_mp4(path: str | os.PathLike) -> None:
@@ -63,8 +92,11 @@ def check_mp4(path: str | os.PathLike) -> None:
 class _Writer:
     """Encodes frames into an open container; the first one decides their size."""
 
-    def __init__(self, container: av.container.OutputContainer):
+    def __init__(
+        self, container: av.container.OutputContainer, options: dict[str, str], num_threads: int = 0
+    ):
         self._container = container
+        self._options, self._num_threads = options, num_threads  # 0: one per core
         self._stream, self._shape = None, None
         self._to_yuv = VideoReformatter()
         self._time_s, self._ticks, self._last_ticks = 0.0, None, _TICKS_PER_S // 25
@@ -99,11 +131,12 @@ class _Writer:
 
     def _start(self, height: int, width: int) -> None:
         # The rate is no more than a hint to the encoder: the frames' times are what counts.
-        self._stream = self._container.add_stream("libx264", rate=30, options=_OPTIONS)
+        self._stream = self._container.add_stream("libx264", rate=30, options=self._options)
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         self._stream.pix_fmt = "yuv420p"
         self._stream.thread_type = "AUTO"
         codec = self._stream.codec_context
+        codec.thread_count = self._num_threads
         codec.time_base = _TICK_S
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
         codec.color_range = _LIMITED_RANGE

@@ -1,12 +1,14 @@
 """What is written reads back at its times, in its colours, whole or not at all."""
 
+import io
+
 import av
 import numpy as np
 import pytest
 from video_files import frames_of_noise
 
-from pst_jax.data.decode import stream_frames
-from pst_jax.data.encode import writing_mp4
+from pst_jax.data.decode import open_video, stream_frames
+from pst_jax.data.encode import encode_mp4, writing_mp4
 
 
 def write(path, frames, times):
@@ -110,3 +112,27 @@ def test_what_is_no_frame_is_refused(tmp_path):
         with pytest.raises(ValueError, match="time_s=.* must be at least [01]"):
             write(path, [frame, frame], times)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_video_in_memory_is_decoded_from_any_keyframe():
+    frames, times = frames_of_noise(40, 64, 96), np.arange(40) / 25
+    data = encode_mp4(zip(times, frames), crf=20, gop=12)
+    with av.open(io.BytesIO(data)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert not container.streams.video[0].codec_context.has_b_frames
+    assert [n for n, packet in enumerate(packets) if packet.is_keyframe] == [0, 12, 24, 36]
+    assert [packet.pts for packet in packets] == [packet.dts for packet in packets]
+    with open_video("a.mp4", data) as video:
+        np.testing.assert_allclose(video.times_s, times, atol=1e-5)
+        for wanted in ([0], [23], [39, 12], range(40)):
+            distance = np.abs(video.read(wanted).astype(int) - frames[wanted]).mean()
+            assert distance < 20  # colour at half the resolution
+    assert encode_mp4(zip(times, frames), crf=20, gop=12) == data
+    assert len(encode_mp4(zip(times, frames), crf=40, gop=12)) < len(data) / 2
+
+
+def test_a_video_in_memory_needs_frames_of_one_size():
+    with pytest.raises(ValueError, match="no frame was written"):
+        encode_mp4([], crf=20, gop=12)
+    with pytest.raises(ValueError, match=r"must be uint8 \[32, 32, 3\]"):
+        encode_mp4(enumerate([np.zeros((32, 32, 3), np.uint8)] * 2 + [np.zeros(3)]), crf=20, gop=12)
