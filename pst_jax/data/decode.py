@@ -30,7 +30,7 @@ from pst_jax.data.frames import (
 # Only containers that hold their own data. Playlists (hls, dash, concat, image sequences) make
 # ffmpeg open other files or addresses that the video names.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpegts,mpeg,ogg"
-_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
 
 # More than any data set's: what claims more is refused before anything of that size is allocated.
 MAX_FRAME_PX = 2**26  # of height times width
@@ -41,7 +41,7 @@ MAX_DURATION_S = 24 * 3600
 
 _NOT_WHOLE = f"is cut off or damaged: a packet is not whole{AGAIN}"
 _NO_FRAME = f"its video stream holds no frame{AGAIN}"
-_NEW_SIZE = "its frames change their size: re-encode it"
+NEW_SIZE = "its frames change their size: re-encode it"
 
 # A title need not be UTF-8. PyAV 19 and later replace what is not, without being asked.
 _ANY_TITLE = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -136,12 +136,13 @@ class Video:
                 self._decoder.flush_buffers()
             is_end = place >= len(self._packets)
             for frame in self._decoder.decode(None if is_end else self._packets[place]):
+                _check_whole(self.path, frame)
                 time = frame.pts if self._is_timed else num_out
                 num_out += 1
                 if len(found) < len(times) and time == times[len(found)]:
                     shape = shape or (frame.height, frame.width)
                     if shape != (frame.height, frame.width):
-                        raise VideoError(self.path, _NEW_SIZE)
+                        raise VideoError(self.path, NEW_SIZE)
                     found.append(each(self._to_rgb(frame)))
                     check_clip_bytes(self.path, found[0], len(times))
             if is_end:
@@ -172,7 +173,7 @@ def open_video(path: str | os.PathLike, data: bytes | None = None) -> Iterator[V
             incomplete can be seen.
     """
     path = os.fspath(path)
-    with _open_stream(path, data) as stream:
+    with open_stream(path, data) as stream:
         _check_length(path, stream.container)
         try:
             video = Video(path, stream)
@@ -203,12 +204,12 @@ def stream_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray]]
     path = os.fspath(path)
     to_rgb = _rgb_converter()
     num_frames, time_s, shape = 0, 0.0, None
-    with _open_stream(path) as stream:
+    with open_stream(path) as stream:
         try:
             for time_s, frame in _frames_in_order(path, stream):
                 rgb = to_rgb(frame)
                 if shape not in (None, rgb.shape):
-                    raise VideoError(path, _NEW_SIZE)
+                    raise VideoError(path, NEW_SIZE)
                 shape = rgb.shape
                 num_frames += 1
                 yield round(time_s, 6), rgb
@@ -218,7 +219,7 @@ def stream_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray]]
 
 
 @contextmanager
-def _open_stream(path: str, data: bytes | None = None) -> Iterator[av.VideoStream]:
+def open_stream(path: str, data: bytes | None = None) -> Iterator[av.VideoStream]:
     """Opens a file's first video stream as `open_video` describes; nothing is decoded."""
     if data is None and not os.path.isfile(path):
         what = "is no plain file" if os.path.exists(path) else "does not exist"
@@ -234,7 +235,7 @@ def _open_stream(path: str, data: bytes | None = None) -> Iterator[av.VideoStrea
         container = av.open(
             # So that no protocol is read into the name.
             "file:" + os.path.abspath(path) if data is None else io.BytesIO(data),
-            options=_OPEN_OPTIONS,
+            options=OPEN_OPTIONS,
             **_ANY_TITLE,
         )
     except (av.error.FFmpegError, OSError) as error:
@@ -287,6 +288,7 @@ def _frames_in_order(path: str, stream: av.VideoStream) -> Iterator[tuple[float,
             if packet.pts is not None and not is_avi:
                 heapq.heappush(owed, packet.pts)
         for frame in decoder.decode(packet):
+            _check_whole(path, frame)
             num_out += 1
             last_s, time_s = time_s, time_s + step_s  # unless the file knows better
             if frame.pts is not None and not is_avi:
@@ -302,6 +304,12 @@ def _frames_in_order(path: str, stream: av.VideoStream) -> Iterator[tuple[float,
         raise VideoError(path, f"{num_listed - num_out} more are listed: it is damaged{AGAIN}")
     if not num_out:
         raise VideoError(path, _NO_FRAME)
+
+
+def _check_whole(path: str, frame: av.VideoFrame) -> None:
+    """Raises a `VideoError` for a frame whose gaps ffmpeg has filled as it could."""
+    if frame.is_corrupt:
+        raise VideoError(path, f"a frame is damaged{AGAIN}")
 
 
 def _reason(error: Exception) -> str:

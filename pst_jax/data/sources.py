@@ -28,8 +28,8 @@ def open_record(record: Record, decoder: str = "pyav") -> Iterator[Frames]:
         if record.num_frames not in (None, whole.num_frames):
             raise VideoError(
                 whole.path,
-                f"has {whole.num_frames} frames, {record.num_frames} by its manifest: prepare it "
-                "again",
+                f"has {whole.num_frames} frames, {record.num_frames} by its list: correct the "
+                "list, or prepare it again",
             )
         is_part = record.start_s > 0 or record.end_s is not None
         yield Part(whole, record.start_s, record.end_s) if is_part else whole
