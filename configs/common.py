@@ -11,6 +11,7 @@ def base() -> ConfigDict:
     config.model = ConfigDict()  # see `model`
     config.data = data()
     config.clip = clip()
+    config.augment = augment()
     config.pixels = pixels()
     config.optim = optim()
     config.train = train()
@@ -64,11 +65,36 @@ def clip() -> ConfigDict:
             "num_frames": 32,
             "size_px": 224,
             "short_side_px": 256,  # the shorter side is first resized to this
+            "short_side_max_px": config_dict.placeholder(int),  # drawn up to this; None: fixed
             "sampling": "dense",  # or "uniform" (Something-Something), "linspace" (LAPS)
             "stride_frames": 2,
             "crop": "random_resized",  # or "random", "none"
+            "area_range": (0.08, 1.0),  # of random_resized: shares of the frame's area
+            "aspect_range": (3 / 4, 4 / 3),  # likewise, width / height
             "flip": "all",  # or "none"; "skip" and "swap" go with flip_labels
-            "flip_labels": config_dict.placeholder(tuple),
+            # Classes never mirrored, or the mirrored class of each; or a data set that
+            # pst_jax.data.label_maps knows: "ssv1", "ssv2", "motion", "motion_hard".
+            "flip_labels": config_dict.placeholder(object),
+            "reverse": "none",  # half of the clips played backwards: "all", "skip" or "swap"
+            "reverse_labels": config_dict.placeholder(object),  # likewise: "motion", "motion_hard"
+            "num_repeats": 1,  # clips taken of a video each time that it is opened
+            "frame_offset": 0,  # added to the frames' numbers
+            "decoder": "pyav",  # or "opencv"
+            "policy": "none",  # or "rand", "rand_released" (as PST), "auto": see data.policies
+            "policy_ops": 2,  # of the RandAugments: operations per clip
+            "policy_magnitude": 9.0,  # likewise, of 10
+        }
+    )
+
+
+def augment() -> ConfigDict:
+    """What is done to clips on the device: the fields of pst_jax.ops.augment.Augmentation."""
+    return ConfigDict(
+        {
+            "colour_jitter": 0.0,  # probability of each of four changes of colour (LAPS: 0.1)
+            "erase": 0.0,  # probability that a box is erased (PST: 0.25)
+            "mixup": 0.0,  # alpha of mixup; 0: off
+            "cutmix": 0.0,  # alpha of cutmix; both on: one of them for each clip
         }
     )
 
@@ -141,7 +167,7 @@ def pst_k400(
     num_frames: int = 32,
     family: str = "swin",
 ) -> ConfigDict:
-    """The released PST recipe on Kinetics-400; `model.name`, `data` and `init_from` are open.
+    """The released PST recipe on Kinetics-400; `model.name`, `data.root`, `init_from` are open.
 
     It starts from ImageNet-1k weights of the 2D network.
 
@@ -157,6 +183,7 @@ def pst_k400(
     config.model.update(num_frames=num_frames, drop_path_rate=0.1, head_dropout=0.5)
     if family == "vit":
         config.model.image_size = size_px
+    config.data.test = "val.csv"
     config.clip.update(num_frames=num_frames, size_px=size_px, short_side_px=size_px * 8 // 7)
     config.optim.learning_rate = learning_rate
     config.train.batch_size = batch_size
@@ -164,33 +191,51 @@ def pst_k400(
     return config
 
 
-def pst_something(**options: float | str) -> ConfigDict:
-    """The released PST recipe on Something-Something V1 and V2, but for two augmentations.
+def pst_something(version: str = "v2", **options: float | str) -> ConfigDict:
+    """The released PST recipe on Something-Something V1 and V2.
 
-    It starts from the Kinetics-400 checkpoint. Left out, as they do not exist here: RandAugment (2
-    of 15 operations, magnitude 9, per clip) and random erasing (probability 0.25).
+    It starts from the Kinetics-400 checkpoint. As released, but that V1 is put right.
+    Paper/code difference: for V1 the release spares the left and right classes of V2 the mirror,
+    and takes every frame one too early, the first one from a file that does not exist. Here V1's
+    own classes and its own frames; "v1_released" is the release's (that file read as the first).
 
     Args:
+        version: "v1", "v1_released" or "v2".
         **options: of `pst_k400`.
     """
     config = pst_k400(**options)
     config.model.num_classes = 174
-    config.clip.sampling = "uniform"
-    # Classes with a left or right in their name, by the order of V2: never mirrored.
-    config.clip.update(flip="skip", flip_labels=(86, 87, 93, 94, 166, 167))
+    lists = {
+        "v1": ("something-something-v1-train.csv", "something-something-v1-validation.csv"),
+        "v2": ("labels/train.json", "labels/validation.json"),
+    }
+    config.data.train, config.data.test = lists[version[:2]]
+    # Classes with a left or right in their name: never mirrored.
+    config.clip.update(flip="skip", flip_labels="ssv1" if version == "v1" else "ssv2")
+    config.clip.update(sampling="uniform", policy="rand_released")
+    config.clip.frame_offset = -1 if version == "v1_released" else 0
+    config.augment.erase = 0.25
     config.optim.label_smoothing = 0.1
     config.eval.views = "1x3"
     return config
 
 
+def pst_something_v1(recipe: str = "", **options: float | str) -> ConfigDict:
+    """Returns `pst_something` of V1 by a config file's argument: "", or "paper_bug" as released."""
+    if recipe:
+        one_of(recipe, ("paper_bug",))
+    return pst_something("v1_released" if recipe else "v1", **options)
+
+
 def pst_diving48(**options: float | str) -> ConfigDict:
-    """The released PST recipe on Diving48; start and what is left out as for `pst_something`.
+    """The released PST recipe on Diving48; it starts from the Kinetics-400 checkpoint.
 
     Args:
         **options: of `pst_k400`.
     """
     config = pst_something(**options)
     config.model.num_classes = 48
+    config.data.update(train="Diving48_V2_train.json", test="Diving48_V2_test.json")
     config.clip.update(flip="all", flip_labels=None)
     config.optim.label_smoothing = 0.02
     return config
@@ -206,10 +251,9 @@ def laps(
     precise_bn_batches: int = 200,
     family: str = "visformer",
 ) -> ConfigDict:
-    """The LAPS recipe on Kinetics-400; `model.name`, `data` and `init_from` are open.
+    """The LAPS recipe on Kinetics-400; `model.name`, `data.root` and `init_from` are open.
 
-    Left out, as they do not exist here: brightness, saturation, gamma and hue, each changed in a
-    tenth of the clips.
+    The released last step of the rate, after epoch 18 of 18, never comes: left out.
 
     Args:
         learning_rate: of the first ten epochs.
@@ -228,6 +272,8 @@ def laps(
     config.pixels.mean = tuple(255 * share for share in (0.486, 0.457, 0.407))
     config.clip.update(num_frames=num_frames, size_px=size_px, stride_frames=stride_frames)
     config.clip.update(sampling="linspace", crop="random", short_side_px=size_px)
+    config.data.test = "val.csv"
+    config.augment.colour_jitter = 0.1
     config.clip.short_side_max_px = {224: 360, 384: 512}.get(size_px, size_px * 3 // 2)
     config.optim.update(optimizer="sgd", learning_rate=learning_rate, groups=(("", 1.0, 0.0),))
     config.optim.update(schedule="epoch_steps", milestones=(10, 15), warmup_epochs=0.0)

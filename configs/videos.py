@@ -18,5 +18,5 @@ from configs import common
 def get_config() -> ConfigDict:
     config = common.pst_k400()
     config.model.name = "pst_tiny"
-    config.data.root = "data/videos"
+    config.data.update(root="data/videos", train="train.csv", test="test.csv")
     return config

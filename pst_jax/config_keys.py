@@ -50,6 +50,8 @@ _TRUTH = (lambda value: isinstance(value, bool), "True or False")
 _COUNT = (lambda value: _is_integer(value, 1), "an integer of at least 1")
 _COUNT_OR_0 = (lambda value: _is_integer(value, 0), "an integer of at least 0")
 _ABOVE_0 = (lambda value: _is_number(value) and value > 0, "a number above 0")
+_AT_LEAST_0 = (lambda value: _is_number(value) and value >= 0, "a number of at least 0")
+_SHARE = (lambda value: _is_number(value) and 0 <= value <= 1, "a share in [0, 1]")
 _BELOW_1 = (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
 
 # Every key of a config and what its value must be, but for the sections `model` and `clip`, which
@@ -64,12 +66,13 @@ _KEYS = {
     "data.class_names": _TEXT,
     "data.num_threads": _COUNT_OR_0,
     "data.num_workers": _COUNT_OR_0,
-    "data.max_unreadable_share": (
-        lambda value: _is_number(value) and 0 <= value <= 1,
-        "a share in [0, 1]",
-    ),
+    "data.max_unreadable_share": _SHARE,
     "clip.num_frames": _COUNT,
     "clip.size_px": _COUNT,
+    "augment.colour_jitter": _SHARE,
+    "augment.erase": _SHARE,
+    "augment.mixup": _AT_LEAST_0,
+    "augment.cutmix": _AT_LEAST_0,
     "pixels.mean": (
         lambda value: _are_channels(value, lambda x: 0 <= x <= 255),
         "three numbers in [0, 255], of red, green and blue",
@@ -81,10 +84,7 @@ _KEYS = {
     "optim.optimizer": (lambda value: value in ("adamw", "sgd"), "'adamw' or 'sgd'"),
     "optim.learning_rate": _ABOVE_0,
     "optim.schedule": _TEXT,
-    "optim.warmup_epochs": (
-        lambda value: _is_number(value) and value >= 0,
-        "a number of at least 0",
-    ),
+    "optim.warmup_epochs": _AT_LEAST_0,
     "optim.milestones": (_are_milestones, "a tuple of ascending epochs above 0"),
     "optim.decay_factor": _ABOVE_0,
     "optim.groups": (_are_groups, "triples (regular expression, factor, weight decay)"),

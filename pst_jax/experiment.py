@@ -3,22 +3,23 @@
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from pst_jax import config_keys
-from pst_jax.data import clips
+from pst_jax.data import clips, label_maps
 from pst_jax.data.index import read_class_names, read_index
-from pst_jax.data.records import Record, fingerprint
+from pst_jax.data.records import Listing, Record, fingerprint
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.evaluation.averages import AVERAGES, parse_views
 from pst_jax.models.variants import create_model, nearest
 from pst_jax.ops import normalise
+from pst_jax.ops.augment import Augmentation
 from pst_jax.training import optim
 
 
@@ -29,6 +30,7 @@ class Experiment:
     Attributes:
         model: the network.
         clip: how training takes clips.
+        augmentation: what training does to clips besides, on the device.
         normalise: pixels to the network's input, in training and evaluation alike.
         eval_short_side_px: of the frames in evaluation; 0: as `clips.view_spec` says.
         train_records: videos to train on; none where it was built for evaluation.
@@ -38,6 +40,7 @@ class Experiment:
 
     model: nn.Module
     clip: ClipSpec
+    augmentation: Augmentation
     normalise: Callable[[jax.Array], jax.Array]
     eval_short_side_px: int
     train_records: tuple[Record, ...]
@@ -72,19 +75,7 @@ def build(config: ConfigDict, is_training: bool = True) -> Experiment:
             f"config.model.num_frames={model.num_frames} and config.clip.num_frames="
             f"{config.clip.num_frames} must be the same"
         )
-    known = {field.name for field in dataclasses.fields(ClipSpec)}
-    for key in config.clip:
-        if key not in known:
-            raise ValueError(f"config.clip has no key {key!r}{nearest(key, known)}")
-    try:
-        clip = ClipSpec(**_plain(config.clip))
-    except ValueError as error:
-        raise ValueError(f"config.clip: {error}") from None
-    if clip.flip == "swap" and len(clip.flip_labels) != model.num_classes:
-        raise ValueError(
-            f"config.clip.flip_labels has {len(clip.flip_labels)} classes, and config.model."
-            f"num_classes={model.num_classes}: flip='swap' needs the mirrored class of every class"
-        )
+    clip = build_clip(config)
     _check_evaluation(config)
     if "motion" in config.data:
         _generate_motion(config)
@@ -93,6 +84,7 @@ def build(config: ConfigDict, is_training: bool = True) -> Experiment:
     return Experiment(
         model,
         clip,
+        Augmentation(**_plain(config.augment)),
         build_normalise(config),
         config.eval.short_side_px,
         records.get("train", ()),
@@ -156,6 +148,33 @@ def build_optimizer(config: ConfigDict, schedule: optim.Schedule, params: Any):
     return optim.adamw(schedule, params, groups, beta2=section.beta2, **options)
 
 
+def build_clip(config: ConfigDict) -> ClipSpec:
+    """Makes the specification of `config.clip`; labels may be named by their data set."""
+    known = {field.name for field in dataclasses.fields(ClipSpec)}
+    for key in config.clip:
+        if key not in known:
+            raise ValueError(f"config.clip has no key {key!r}{nearest(key, known)}")
+    # The signs that the released RandAugment draws once are the run's.
+    values = {"policy_seed": config.seed} | _plain(config.clip)
+    maps = {"flip": label_maps.MIRRORED, "reverse": label_maps.REVERSED}
+    try:
+        for name in values.keys() & maps.keys():
+            labels = f"{name}_labels"
+            if labels in values:
+                values[labels] = label_maps.resolve(values[labels], values[name], maps[name])
+        clip = ClipSpec(**values)
+    except ValueError as error:
+        raise ValueError(f"config.clip: {error}") from None
+    for name in maps:
+        labels, num_classes = getattr(clip, f"{name}_labels"), config.model.num_classes
+        if getattr(clip, name) == "swap" and len(labels) != num_classes:
+            raise ValueError(
+                f"config.clip.{name}_labels has {len(labels)} classes, and config.model."
+                f"num_classes={num_classes}: {name}='swap' needs the changed class of every class"
+            )
+    return clip
+
+
 def _plain(section: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in section.items() if value is not None}
 
@@ -164,13 +183,14 @@ def _read_lists(
     config: ConfigDict, splits: tuple[str, ...]
 ) -> tuple[dict[str, tuple[Record, ...]], tuple[str, ...] | None]:
     """Reads lists by split, and the names of the classes where there are any."""
-    root, num_classes = pathlib.Path(config.data.root), config.model.num_classes
+    root, num_classes = config.data.root, config.model.num_classes
     records, names = {}, {}
     if config.data.class_names:
-        names["class_names"] = read_class_names(root / config.data.class_names, num_classes)
+        file = os.path.join(root, config.data.class_names)
+        names["class_names"] = read_class_names(file, num_classes)
     for split in splits:
-        listing = read_index(root / config.data[split], root, num_classes)
-        records[split] = listing.records
+        listing = read_index(_source(config, split), root, num_classes)
+        records[split] = _present(listing, config, split) if split == "train" else listing.records
         if listing.class_names:
             names[split] = listing.class_names
     if len(set(names.values())) > 1:
@@ -182,6 +202,26 @@ def _read_lists(
             "make empty class folders, or give lists of 'path,label'"
         )
     return records, next(iter(names.values()), None)
+
+
+def _source(config: ConfigDict, split: str) -> str:
+    source = config.data[split]
+    return source if source.startswith("tfds:") else os.path.join(config.data.root, source)
+
+
+def _present(listing: Listing, config: ConfigDict, split: str) -> tuple[Record, ...]:
+    """The videos of a published list that are there; evaluation reports the others as unread."""
+    if not listing.missing:
+        return listing.records
+    num_missing, num_listed = len(listing.missing), len(listing.records)
+    what = (
+        f"{_source(config, split)}: {num_missing} of the {num_listed} videos that it lists are "
+        f"missing, the first of them {listing.missing[0].path}"
+    )
+    if num_missing > num_listed // 2:
+        raise ValueError(f"{what}: config.data.root={config.data.root!r} must be the folder of all")
+    logging.warning("%s; trained without", what)
+    return listing.present
 
 
 def _check_evaluation(config: ConfigDict) -> None:

@@ -22,6 +22,7 @@ from pst_jax import checkpoint, convert, experiment, ops, sharding
 from pst_jax import load as load_model
 from pst_jax.convert import __main__ as convert_command
 from pst_jax.convert import conversion, preprocess, torch_files, trees
+from pst_jax.data import label_maps
 from pst_jax.data.clips import load_view
 from pst_jax.models.swin import Swin
 from pst_jax.models.variants import VARIANTS, create_model
@@ -72,8 +73,47 @@ def test_a_config_lacks_nothing_but_videos(name, tmp_path):
     config = config_of(name)
     assert config.model.name in VARIANTS
     config.data.root = str(tmp_path)
-    with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
+    with pytest.raises(ValueError, match=rf"{re.escape(config.data.train)}.* does not exist"):
         experiment.build(config)
+
+
+# By the beginning of a file's name: lists of training and test, classes never mirrored, policy,
+# probabilities of erasing and of each change of colour.
+RELEASED = {
+    "pst/k400": ("train.csv", "val.csv", None, "none", 0.0, 0.0),
+    "pst/ssv2": (
+        *("labels/train.json", "labels/validation.json"),
+        *((86, 87, 93, 94, 166, 167), "rand_released", 0.25, 0.0),
+    ),
+    "pst/ssv1": (
+        *("something-something-v1-train.csv", "something-something-v1-validation.csv"),
+        *((2, 4, 30, 41, 52, 66), "rand_released", 0.25, 0.0),
+    ),
+    "pst/diving48": (
+        *("Diving48_V2_train.json", "Diving48_V2_test.json", None, "rand_released", 0.25, 0.0),
+    ),
+    "laps/k400": ("train.csv", "val.csv", None, "none", 0.0, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.count("/") > 1])
+def test_a_published_row_has_the_lists_and_augmentation_of_its_release(name):
+    config = config_of(name)
+    lists, clip, augment = config.data, config.clip, config.augment
+    labels = label_maps.resolve(clip.flip_labels, clip.flip, label_maps.MIRRORED)
+    found = (lists.train, lists.test, labels, clip.policy, augment.erase, augment.colour_jitter)
+    data_set = name.removeprefix("configs/").split("_")[0].removesuffix(".py")
+    assert found == RELEASED[data_set]
+    assert (augment.mixup, augment.cutmix, clip.policy_ops, clip.policy_magnitude) == (0, 0, 2, 9)
+    assert clip.frame_offset == 0
+
+
+@pytest.mark.parametrize("file", ["configs/pst/ssv1_tiny.py", "configs/pst/ssv1_base.py"])
+def test_the_bugs_of_the_release_are_an_argument(file):
+    clip = config_of(f"{file}:paper_bug").clip
+    assert (clip.flip, clip.flip_labels, clip.frame_offset) == ("skip", "ssv2", -1)
+    with pytest.raises(ValueError, match="argument 'bug' is unknown: use paper_bug"):
+        config_of(f"{file}:bug")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,6 +203,8 @@ def flags_of(config, root):
     widths = WIDTHS[VARIANTS[config.model.name].family]
     sizes = SIZES | {f"model.{key}": value for key, value in widths.items()}
     keys = [key for key in sizes if key in flat]
+    if config.clip.short_side_max_px is None:
+        keys.remove("clip.short_side_max_px")
     for key, unused in (("train.accumulate", 1), ("train.precise_bn_batches", 0)):
         if flat[key] == unused:
             keys.remove(key)

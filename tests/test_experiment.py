@@ -25,7 +25,7 @@ def build(changes, config=None):
 
 
 def test_the_configs_here_have_no_mistake_but_that_the_videos_are_missing(tmp_path):
-    with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
+    with pytest.raises(ValueError, match=r"train\.csv.* does not exist"):
         build({"data.root": str(tmp_path)})
     for kind in ("pst", "twin"):
         for module in (motion, motion_hard):
@@ -36,31 +36,76 @@ def test_the_configs_here_have_no_mistake_but_that_the_videos_are_missing(tmp_pa
 
 
 def test_recipes_lack_nothing_but_model_and_videos(tmp_path):
-    for recipe in (common.pst_k400, common.pst_something, common.pst_diving48, common.laps):
+    recipes = {
+        common.pst_k400: "train.csv",
+        common.pst_something: "labels/train.json",
+        common.pst_something_v1: "something-something-v1-train.csv",
+        common.pst_diving48: "Diving48_V2_train.json",
+        common.laps: "train.csv",
+    }
+    for recipe, file in recipes.items():
         config = recipe(learning_rate=0.5, batch_size=80, size_px=112, num_frames=4)
         found = (config.optim.learning_rate, config.train.batch_size, config.clip.size_px)
         assert found == (0.5, 80, 112) and config.model.num_frames == config.clip.num_frames == 4
         name = "laps" if recipe is common.laps else "pst_tiny"
-        with pytest.raises(ValueError, match=r"train\.csv' does not exist"):
+        with pytest.raises(ValueError, match=rf"{file}.* does not exist"):
             build({"model.name": name, "data.root": str(tmp_path)}, config)
 
 
-def test_the_pst_recipes_differ_as_released():
-    names = ("num_classes", "sampling", "flip", "flip_labels", "label_smoothing", "views")
-    found = {}
-    for recipe in (common.pst_k400, common.pst_something, common.pst_diving48):
-        config = recipe()
-        sections = config.model, config.clip, config.optim, config.eval
-        every = {key: value for section in sections for key, value in section.items()}
-        found[recipe.__name__] = tuple(every[name] for name in names)
+# Of every released recipe what is not the same in all: classes, frames, flips, policy, erasing,
+# colour, smoothing, views.
+RELEASED = {
+    "pst_k400": (400, "dense", "all", None, "none", 0.0, 0.0, 0.0, "4x3"),
+    "pst_something": (174, "uniform", "skip", "ssv2", "rand_released", 0.25, 0.0, 0.1, "1x3"),
+    "pst_something_v1": (174, "uniform", "skip", "ssv1", "rand_released", 0.25, 0.0, 0.1, "1x3"),
+    "pst_diving48": (48, "uniform", "all", None, "rand_released", 0.25, 0.0, 0.02, "1x3"),
+    "laps": (400, "linspace", "all", None, "none", 0.0, 0.1, 0.1, "10x3"),
+    "vit": (400, "linspace", "all", None, "none", 0.0, 0.1, 0.1, "10x3"),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_recipes_are_as_released(name):
+    recipe = getattr(common, name)
+    config = recipe(clips_per_gpu=1) if name == "vit" else recipe()
+    clip, augment = config.clip, config.augment
+    assert (augment.mixup, augment.cutmix, clip.reverse, clip.num_repeats) == (0, 0, "none", 1)
+    assert (clip.policy_ops, clip.policy_magnitude, clip.frame_offset) == (2, 9, 0)
+    assert (clip.area_range, clip.aspect_range) == ((0.08, 1.0), (3 / 4, 4 / 3))
+    found = (config.model.num_classes, clip.sampling, clip.flip, clip.flip_labels, clip.policy)
+    found += (augment.erase, augment.colour_jitter, config.optim.label_smoothing)
+    assert (*found, config.eval.views) == RELEASED[name]
+    if name.startswith("pst"):
         assert (config.train.num_epochs, config.train.batch_size) == (30, 64)
-        assert (config.clip.short_side_px, config.eval.average) == (256, "prob")
-    left_and_right = (86, 87, 93, 94, 166, 167)
-    assert found == {
-        "pst_k400": (400, "dense", "all", None, 0.0, "4x3"),
-        "pst_something": (174, "uniform", "skip", left_and_right, 0.1, "1x3"),
-        "pst_diving48": (48, "uniform", "all", None, 0.02, "1x3"),
-    }
+        assert (clip.short_side_px, config.eval.average) == (256, "prob")
+
+
+def test_something_v1_is_put_right_unless_the_paper_bug_is_asked_for():
+    right, released = (common.pst_something_v1(recipe) for recipe in ("", "paper_bug"))
+    differing = {k: (v, released.clip[k]) for k, v in right.clip.items() if v != released.clip[k]}
+    assert differing == {"flip_labels": ("ssv1", "ssv2"), "frame_offset": (0, -1)}
+    right.clip = released.clip
+    assert right == released
+    with pytest.raises(ValueError, match="argument 'bug' is unknown: use paper_bug"):
+        common.pst_something_v1("bug")
+
+
+def test_labels_may_be_named_by_their_data_set(tmp_path):
+    root = {"data.root": str(tmp_path), **FEW}
+    named = {"clip.flip": "swap", "clip.flip_labels": "motion", "clip.reverse": "swap"}
+    built = build(root | named | {"clip.reverse_labels": "motion"}, motion.get_config())
+    assert built.clip.flip_labels[:8] == (1, 0, 2, 3, 6, 7, 4, 5)
+    assert built.clip.reverse_labels == tuple(k ^ 1 for k in range(16))
+    own = {"clip.flip": "skip", "clip.flip_labels": (3,)}
+    assert build(root | own, motion.get_config()).clip.flip_labels == (3,)
+
+
+def test_augmentation_and_the_seed_of_the_policy_are_the_configs(tmp_path):
+    changes = {"data.root": str(tmp_path), **FEW, "seed": 7, "augment.mixup": 0.8}
+    built = build(changes | {"clip.policy": "rand_released"}, motion.get_config())
+    assert (built.augmentation.mixup, built.augmentation.is_on) == (0.8, True)
+    assert (built.clip.policy, built.clip.policy_seed) == ("rand_released", 7)
+    assert not build({"data.root": str(tmp_path), **FEW}, motion.get_config()).augmentation.is_on
 
 
 def test_the_laps_recipe_is_sgd_in_steps_of_epochs_without_decay():
@@ -199,8 +244,16 @@ def test_a_missing_key_is_named():
         ),
         (("pixels.std",), (127.5, (0.5, 0.5), (1, 1, 0)), r"three numbers in \(0, 255\], of red"),
         (("optim.milestones",), (10, (10, 10), (15, 10), (0,), ("10",)), "a tuple of ascending"),
-        (("optim.warmup_epochs",), (-1.0, float("nan")), "a number of at least 0"),
-        (("data.max_unreadable_share",), (-0.1, 1.1, None), r"a share in \[0, 1\]"),
+        (
+            ("optim.warmup_epochs", "augment.mixup", "augment.cutmix"),
+            (-1.0, float("nan"), "1"),
+            "a number of at least 0",
+        ),
+        (
+            ("data.max_unreadable_share", "augment.erase", "augment.colour_jitter"),
+            (-0.1, 1.1, None),
+            r"a share in \[0, 1\]",
+        ),
         (("eval.has_reversed_pairs", "eval.shuffle_frames"), (1, "no"), "True or False"),
         (("data.root", "init_from", "eval.views"), (3, None), "a text"),
         (
@@ -228,6 +281,9 @@ def test_a_value_of_the_wrong_type_or_range_is_named(keys, values, what):
         ({"clip.crop": "centre"}, "config.clip: crop='centre'"),
         ({"clip.flip_labels": (0,)}, "config.clip: flip='all' with flip_labels="),
         ({"clip.flip": "swap", "clip.flip_labels": (1, 0)}, "flip_labels has 2 classes, .*=400"),
+        ({"clip.reverse": "swap", "clip.reverse_labels": (1, 0)}, "reverse_labels has 2 classes"),
+        ({"clip.flip": "skip", "clip.flip_labels": "ssv3"}, "config.clip: the labels 'ssv3'"),
+        ({"clip.policy": "randaugment"}, "config.clip: policy='randaugment' is unknown"),
         ({"eval.views": "4x2"}, "views='4x2'"),
         ({"eval.average": "mean"}, "config.eval.average='mean'"),
         ({"eval.short_side_px": 300}, "config.eval.short_side_px=300 .* for three crops"),

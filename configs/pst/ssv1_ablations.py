@@ -48,6 +48,6 @@ ROWS = {name.split("_tiny_")[1]: name for name in _ROWS}
 
 
 def get_config(row: str = "") -> ConfigDict:
-    config = common.pst_something()
+    config = common.pst_something("v1")
     config.model.name = ROWS[common.one_of(row, tuple(ROWS))]
     return config

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pst_jax.data import sampling, transforms
-from pst_jax.data.frames import Each, Frames, as_it_is, check_indices, gather
+from pst_jax.data import policies, sampling, transforms
+from pst_jax.data.frames import Each, Frames, Loaded, as_it_is
 from pst_jax.data.records import Record
 from pst_jax.data.sources import open_record
 from pst_jax.data.transforms import ClipSpec
@@ -18,7 +18,7 @@ from pst_jax.data.transforms import ClipSpec
 def load_train_clips(
     record: Record, spec: ClipSpec, rngs: Sequence[np.random.Generator]
 ) -> list[tuple[np.ndarray, int]]:
-    """Reads random clips of a video, randomly cropped, mirrored and played backwards.
+    """Reads random clips of a video, randomly cropped, mirrored, played backwards and changed.
 
     Args:
         record: the video; it is opened once.
@@ -33,20 +33,20 @@ def load_train_clips(
         VideoError: if the video cannot be read.
     """
     with open_record(record, spec.decoder) as opened:
-        chosen = [_choose(opened.num_frames, spec, rng=rng) for rng in rngs]
+        chosen = [choose_frames(opened.num_frames, spec, rng=rng) for rng in rngs]
         if len(rngs) == 1:
-            clips = [opened.read(chosen[0], _random_cut(spec, rngs[0]))]
+            clips = [opened.read(chosen[0], random_cut(spec, rngs[0]))]
         else:  # decoded once, whatever each takes of it
             union = np.unique(np.concatenate(chosen))
             frames = opened.read(union, as_it_is)
             clips = []
             for own, rng in zip(chosen, rngs):
-                cut = _random_cut(spec, rng)
+                cut = random_cut(spec, rng)
                 clips.append(np.stack([cut(frames[k]) for k in np.searchsorted(union, own)]))
-    return [_changed(clip, record.label, spec, rng) for clip, rng in zip(clips, rngs)]
+    return [change_clip(clip, record.label, spec, rng) for clip, rng in zip(clips, rngs)]
 
 
-def _random_cut(spec: ClipSpec, rng: np.random.Generator) -> Each:
+def random_cut(spec: ClipSpec, rng: np.random.Generator) -> Each:
     """What training keeps of the frames of one clip: a square, drawn at the first."""
     square = None
 
@@ -58,10 +58,10 @@ def _random_cut(spec: ClipSpec, rng: np.random.Generator) -> Each:
     return cut
 
 
-def _changed(
+def change_clip(
     clip: np.ndarray, label: int, spec: ClipSpec, rng: np.random.Generator
 ) -> tuple[np.ndarray, int]:
-    """Mirrors a clip and plays it backwards, or not, as drawn."""
+    """Mirrors a clip and plays it backwards, or not, as drawn; then applies the policy."""
     changes = (
         (transforms.flip_horizontally, spec.flip, spec.flip_labels),
         (transforms.play_backwards, spec.reverse, spec.reverse_labels),
@@ -71,7 +71,7 @@ def _changed(
         changed = transforms.changed_label(label, mode, labels)
         if is_drawn and changed is not None:
             clip, label = change(clip), changed
-    return clip, label
+    return policies.apply(clip, spec, rng), label
 
 
 def view_spec(spec: ClipSpec, num_crops: int, short_side_px: int = 0) -> ClipSpec:
@@ -141,7 +141,7 @@ def _read_crops(
     video: Frames, spec: ClipSpec, clip: int, num_clips: int, num_crops: int
 ) -> list[np.ndarray]:
     """Reads one clip of a test and cuts its squares."""
-    indices = _choose(video.num_frames, spec, view=clip, num_views=num_clips)
+    indices = choose_frames(video.num_frames, spec, view=clip, num_views=num_clips)
     # Resized one by one: no more than one whole frame is held.
     resized = video.read(
         indices, lambda frame: transforms.resize_short_side(frame[None], spec.short_side_px)[0]
@@ -156,27 +156,13 @@ def _read_crops(
 
 def _opened(video: Record | str | np.ndarray, spec: ClipSpec) -> AbstractContextManager[Frames]:
     if isinstance(video, np.ndarray):
-        return contextlib.nullcontext(_Pixels(video))
+        return contextlib.nullcontext(Loaded("the array", len(video), video.__getitem__))
     if isinstance(video, str):
         video = Record(video, 0, video)
     return open_record(video, spec.decoder)
 
 
-class _Pixels:
-    """Frames that are at hand, uint8 [F, H, W, 3]."""
-
-    path, times_s = "the array", None
-
-    def __init__(self, pixels: np.ndarray):
-        self._pixels, self.num_frames = pixels, len(pixels)
-
-    def read(self, indices: np.ndarray, each: Each) -> np.ndarray:
-        """See `Frames`."""
-        wanted, places = np.unique(check_indices(indices, self), return_inverse=True)
-        return gather([each(self._pixels[index]) for index in wanted], places)
-
-
-def _choose(num_frames: int, spec: ClipSpec, **which: Any) -> np.ndarray:
+def choose_frames(num_frames: int, spec: ClipSpec, **which: Any) -> np.ndarray:
     """int64 [T], the frames of a clip; `which` says which clip to `sampling.clip_indices`."""
     indices = sampling.clip_indices(
         spec.sampling, num_frames, spec.num_frames, spec.stride_frames, **which

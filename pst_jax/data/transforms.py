@@ -2,7 +2,7 @@
 
 One box and one flip hold for all frames of a clip. Resizing is OpenCV's bilinear without
 antialiasing, as in the released code: another filter costs accuracy with released weights.
-Crops and flips are views; nothing is copied where nothing changes.
+Crops are views; nothing is copied where nothing changes.
 """
 
 import dataclasses
@@ -22,9 +22,12 @@ cv2.setNumThreads(0)
 Flip = Literal["none", "all", "skip", "swap"]
 Crop = Literal["random_resized", "random", "none"]
 Decoder = Literal["pyav", "opencv"]
+Policy = Literal["none", "rand", "rand_released", "auto"]
 FLIPS = ("none", "all", "skip", "swap")
 CROPS = ("random_resized", "random", "none")
 DECODERS = ("pyav", "opencv")
+POLICIES = ("none", "rand", "rand_released", "auto")
+NUM_RELEASED_OPS = 15  # that "rand_released" draws among
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,12 @@ class ClipSpec:
         frame_offset: added to every frame's index, within the video. -1 is what the released
             recipe of Something-Something V1 does: it numbers frames from 0, their files from 1.
         decoder: of video files: "pyav", or "opencv", which is faster and less honest.
+        policy: further changes of training's clips, see `policies`: `rand` (RandAugment),
+            `rand_released` (what the release of PST does by that name), `auto` (AutoAugment's for
+            ImageNet) or `none`.
+        policy_ops: operations that the two RandAugments apply to a clip.
+        policy_magnitude: how strong theirs are, from 0 to 10.
+        policy_seed: by which `rand_released` draws what is the same for all clips of a run.
 
     Raises:
         ValueError: if the fields do not fit together.
@@ -74,13 +83,17 @@ class ClipSpec:
     num_repeats: int = 1
     frame_offset: int = 0
     decoder: Decoder = "pyav"
+    policy: Policy = "none"
+    policy_ops: int = 2
+    policy_magnitude: float = 9.0
+    policy_seed: int = 0
 
     def __post_init__(self):
         for name in ("num_frames", "size_px", "short_side_px", "stride_frames", "num_repeats"):
             check_at_least(name, getattr(self, name), 1)
         check_at_least("frame_offset", self.frame_offset, -(2**31))
         names = {"sampling": SAMPLINGS, "crop": CROPS, "flip": FLIPS, "reverse": FLIPS}
-        for name, allowed in (names | {"decoder": DECODERS}).items():
+        for name, allowed in (names | {"decoder": DECODERS, "policy": POLICIES}).items():
             if getattr(self, name) not in allowed:
                 value = getattr(self, name)
                 raise ValueError(f"{name}={value!r} is unknown: allowed are {', '.join(allowed)}")
@@ -97,6 +110,19 @@ class ClipSpec:
                 raise ValueError(f"{name}={getattr(self, name)!r} must have 0 < low <= high{limit}")
         for name in ("flip", "reverse"):
             _check_labels(name, getattr(self, name), getattr(self, f"{name}_labels"))
+        self._check_policy()
+
+    def _check_policy(self):
+        check_at_least("policy_ops", self.policy_ops, 1)
+        check_at_least("policy_seed", self.policy_seed, 0)
+        if self.policy == "rand_released" and self.policy_ops > NUM_RELEASED_OPS:
+            raise ValueError(
+                f"policy_ops={self.policy_ops} must be at most {NUM_RELEASED_OPS}, the operations "
+                "that policy='rand_released' draws among, each once"
+            )
+        magnitude = self.policy_magnitude
+        if not isinstance(magnitude, numbers.Real) or not 0 <= magnitude <= 10:
+            raise ValueError(f"policy_magnitude={magnitude!r} must be a number in [0, 10]")
 
 
 def _check_labels(name: str, mode: str, labels: Any) -> None:
@@ -304,8 +330,13 @@ class Square:
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Cuts the square, uint8 [size_px, size_px, 3], from a frame, uint8 [H, W, 3]."""
-        clip = resize_short_side(frame[None], self.short_side_px)
-        return resize(crop(clip, self.box), self.size_px, self.size_px)[0]
+        # Without the checks of `resize` and `crop`: here they would cost a tenth of decoding.
+        height, width = resized_shape(*frame.shape[:2], self.short_side_px)
+        if frame.shape[:2] != (height, width):
+            frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+        left, top, width, height = self.box
+        frame = frame[top : top + height, left : left + width]
+        return cv2.resize(frame, (self.size_px, self.size_px), interpolation=cv2.INTER_LINEAR)
 
 
 def random_square(height: int, width: int, spec: ClipSpec, rng: np.random.Generator) -> Square:
@@ -335,9 +366,13 @@ def random_square(height: int, width: int, spec: ClipSpec, rng: np.random.Genera
 
 
 def flip_horizontally(clip: np.ndarray) -> np.ndarray:
-    """Mirrors every frame of uint8 [T, H, W, 3], left to right; returns a view."""
+    """Mirrors every frame of uint8 [T, H, W, 3], left to right; returns a copy."""
     _check_clip(clip)
-    return clip[:, :, ::-1]
+    flipped = np.empty(clip.shape, dtype=np.uint8)
+    for source, target in zip(clip, flipped):
+        # Forty times as fast as copying a reversed view, which comes later otherwise.
+        cv2.flip(source, 1, dst=target)
+    return flipped
 
 
 def play_backwards(clip: np.ndarray) -> np.ndarray:

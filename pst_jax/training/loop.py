@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from pst_jax import checkpoint, experiment, sharding
-from pst_jax.data import loader
+from pst_jax.data import crashes, loader
+from pst_jax.data.crashes import CrashLog
 from pst_jax.evaluation import views
 from pst_jax.training import optim, precise_bn, start
 from pst_jax.training.signals import stop_signals
@@ -32,7 +33,7 @@ DONE, PREEMPTED = 0, 75
 def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     """Trains what a config describes, or goes on with it.
 
-    Writes to `workdir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, and
+    Writes to `workdir`: config.json, metrics.jsonl, tensorboard/, checkpoints/, crashes/, and
     unreadable.txt if videos had to be replaced. An error in the data is raised after saving
     the steps done; a run that saved none may be started again with another config.
 
@@ -68,17 +69,20 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
     _check_statistics(config, variables)
     optimizer = experiment.build_optimizer(config, schedule, variables["params"])
     start.claim(workdir, resolved)
+    crash_log = crashes.open_log(workdir, built.clip.decoder)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_manager(workdir))
         state = start.resume(manager, TrainState.create(variables, optimizer), mesh, num_steps)
         run = _Run(
             config=config,
+            resolved=resolved,
             workdir=workdir,
             built=built,
             mesh=mesh,
             manager=manager,
             writer=stack.enter_context(MetricWriter(workdir, int(state.step))),
             unreadable=UnreadableList(workdir, int(state.step)),
+            crash_log=crash_log,
             train_step=make_train_step(
                 built.model,
                 optimizer,
@@ -87,9 +91,12 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> int:
                 seed=config.seed,
                 accumulate=config.train.accumulate,
                 normalise=built.normalise,
+                augmentation=built.augmentation,
             ),
             predict=make_predict(built.model, mesh, normalise=built.normalise),
-            measure=precise_bn.make_measure(built.model, mesh, normalise=built.normalise),
+            measure=precise_bn.make_measure(
+                built.model, mesh, normalise=built.normalise, augmentation=built.augmentation
+            ),
             schedule=schedule,
             num_steps=num_steps,
             steps_per_epoch=steps_per_epoch,
@@ -104,12 +111,14 @@ class _Run:
     """The parts of a run that stay the same from step to step, and what it counts."""
 
     config: ConfigDict
+    resolved: dict[str, Any]
     workdir: pathlib.Path
     built: experiment.Experiment
     mesh: Mesh
     manager: Any
     writer: MetricWriter
     unreadable: UnreadableList
+    crash_log: CrashLog
     train_step: Callable
     predict: Callable
     measure: Callable
@@ -139,6 +148,7 @@ class _Run:
             start_step=first,
             num_threads=config.data.num_threads,
             num_workers=config.data.num_workers,
+            crash_log=self.crash_log,
         )
         window = Window()
         bar = tqdm(total=self.num_steps, initial=first, unit="step", disable=None)
@@ -186,6 +196,7 @@ class _Run:
             step=step,
             num_threads=config.data.num_threads,
             num_workers=config.data.num_workers,
+            crash_log=self.crash_log,
         )
         rng = jax.random.fold_in(jax.random.key(config.seed), step)
         with contextlib.closing(batches):
@@ -199,7 +210,7 @@ class _Run:
         if self.newest is not None:
             step, state, sums = self.newest
             _check_finite(step, sums)
-            checkpoint.save(self.manager, state, self.config.to_dict())
+            checkpoint.save(self.manager, state, self.resolved)
 
     def _log(self, step: int, window: Window, bar: tqdm) -> None:
         """Writes and shows what happened since the last time."""
@@ -243,6 +254,8 @@ class _Run:
             self.mesh,
             batch_size=self.config.eval.batch_size,
             num_threads=self.config.data.num_threads,
+            num_workers=self.config.data.num_workers,
+            crash_log=self.crash_log,
         )
         values = views.accuracy(result, self.config.eval.has_reversed_pairs)
         values = {name: value for name, value in values.items() if isinstance(value, float)}

@@ -21,12 +21,17 @@ from pst_jax.data import loader
 from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.ops import pixels
+from pst_jax.ops.augment import Augmentation
 from pst_jax.training.state import join
-from pst_jax.training.step import Batch, Normalise, apply_in_training
+from pst_jax.training.step import Batch, Normalise, apply_in_training, training_input
 
 
 def make_measure(
-    model: nn.Module, mesh: Mesh, *, normalise: Normalise = pixels.normalise
+    model: nn.Module,
+    mesh: Mesh,
+    *,
+    normalise: Normalise = pixels.normalise,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
 ) -> Callable[[dict[str, Any], Batch, jax.Array], dict[str, Any]]:
     """Compiles what one batch's statistics are, every layer normalising by its own.
 
@@ -43,16 +48,19 @@ def make_measure(
         model: with BatchNorm.
         mesh: of `sharding.make_mesh`.
         normalise: of the pixels, as in training.
+        augmentation: as in training, all of it: the statistics are those of what training sees, as
+            the running ones that they replace.
 
     Returns:
-        (variables, batch as for `make_train_step`, rng of dropout) -> a tree like
+        (variables, batch as for `make_train_step`, rng of all draws) -> a tree like
         variables["batch_stats"]: means and biased variances over the batch of all devices.
     """
 
     def measure(variables, batch, rng):
         def moved(running):
             joined = join(variables["params"], running)
-            return apply_in_training(model, joined, batch, rng, normalise)[1]
+            video, _ = training_input(batch, model, normalise, augmentation, rng)
+            return apply_in_training(model, joined, video, rng)[1]
 
         zeros = jax.tree.map(jax.numpy.zeros_like, variables["batch_stats"])
         ones = jax.tree.map(jax.numpy.ones_like, zeros)
@@ -130,7 +138,7 @@ def stream(
     )
     with contextlib.closing(batches):
         for batch in itertools.islice(batches, num_batches):
-            yield {name: batch[name] for name in ("video", "label", "mask")}
+            yield {name: batch[name] for name in ("video", "label", "mask", "position")}
 
 
 def measure_all(
@@ -147,7 +155,7 @@ def measure_all(
         variables: the model's.
         batches: of equal size, such as those of `stream`.
         mesh: of `sharding.make_mesh`.
-        rng: of dropout; batch i folds i in.
+        rng: of dropout and augmentation; batch i folds i in.
     """
     measured = (
         measure(variables, sharding.shard_batch(batch, mesh), jax.random.fold_in(rng, number))

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pst_jax import sharding
 from pst_jax.ops import pixels
+from pst_jax.ops.augment import Augmentation, augment
 from pst_jax.training import losses, metrics
 from pst_jax.training.state import TrainState, join
 
@@ -28,6 +29,7 @@ def make_train_step(
     seed: int = 0,
     accumulate: int = 1,
     normalise: Normalise = pixels.normalise,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Compiles the training step: state replicated, batch over the mesh's devices.
 
@@ -39,25 +41,30 @@ def make_train_step(
         optimizer: of `optim`.
         mesh: of `sharding.make_mesh`.
         label_smoothing: see `losses.cross_entropy`.
-        seed: of drop path and dropout; with the step it determines every draw.
+        seed: of drop path, dropout and augmentation; with the step, or with the positions of the
+            clips, it determines every draw.
         accumulate: microbatches A that a batch is computed in, one after the other; clip i is in
             microbatch i % A. The gradient is that of the mean loss over the whole batch.
         normalise: of the pixels; inference needs the same.
+        augmentation: of the clips. Those of a microbatch are mixed with each other.
 
     Returns:
         (state, batch) -> (state, metrics). The batch holds video uint8 [B, F, H, W, 3], label
-        int32 [B] and mask bool [B], B a multiple of devices * A; the metrics are those of
-        `metrics.sums` and "grad_norm". The state passed in is donated.
+        int32 [B], mask bool [B] and, for augmentation, position int32 [B] (in the stream), B a
+        multiple of devices * A; the metrics are those of `metrics.sums` and "grad_norm". Hits are
+        counted by the clips' own labels. The state passed in is donated.
     """
 
     def train_step(state, batch):
-        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.key(seed)
+        rng = jax.random.fold_in(key, state.step)
 
         def gradients_of(batch_stats, part, rng, count=None):
             def loss_of(params):
                 variables = join(params, batch_stats)
-                logits, updated = apply_in_training(model, variables, part, rng, normalise)
-                each = losses.cross_entropy(logits, part["label"], label_smoothing)
+                video, targets = training_input(part, model, normalise, augmentation, key)
+                logits, updated = apply_in_training(model, variables, video, rng)
+                each = losses.cross_entropy(logits, targets, label_smoothing)
                 sums = metrics.sums(logits, each, part["label"], part["mask"])
                 return sums["loss"] / (sums["count"] if count is None else count), (sums, updated)
 
@@ -82,25 +89,37 @@ def make_train_step(
     )
 
 
-def apply_in_training(
-    model: nn.Module,
-    variables: dict[str, Any],
+def training_input(
     batch: Batch,
-    rng: jax.Array,
+    model: nn.Module,
     normalise: Normalise,
+    augmentation: Augmentation,
+    key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Makes what a network is trained on of a batch: its input, and targets float32 [B, K]."""
+    targets = jax.nn.one_hot(batch["label"], model.num_classes)
+    if not augmentation.is_on:  # nor is the position needed
+        return normalise(batch["video"]), targets
+    return augment(batch["video"], targets, batch["position"], key, augmentation, normalise)
+
+
+def apply_in_training(
+    model: nn.Module, variables: dict[str, Any], video: jax.Array, rng: jax.Array
 ) -> tuple[jax.Array, Any]:
     """Applies a model with dropout, and with BatchNorm by the batch's own statistics.
+
+    Args:
+        model: of `create_model`.
+        variables: its own.
+        video: of `training_input`.
+        rng: of dropout.
 
     Returns:
         Logits float32 [B, K], and the running statistics as the batch has moved them; {} where
         the model has none.
     """
     logits, updated = model.apply(
-        variables,
-        normalise(batch["video"]),
-        train=True,
-        rngs={"dropout": rng},
-        mutable=["batch_stats"],
+        variables, video, train=True, rngs={"dropout": rng}, mutable=["batch_stats"]
     )
     return logits, updated.get("batch_stats", {})
 

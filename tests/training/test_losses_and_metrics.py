@@ -9,12 +9,20 @@ class Losses(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     def test_smoothed_cross_entropy_is_the_formula(self):
         logits = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-        labels = np.array([0, 4, 2])
-        targets = np.full((3, 5), 0.1 / 5)
-        targets[np.arange(3), labels] += 0.9
+        given = np.eye(5, dtype=np.float32)[[0, 4, 2]]
+        targets = 0.1 / 5 + 0.9 * given
         log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        loss = self.variant(lambda x, y: losses.cross_entropy(x, y, 0.1))(logits, labels)
+        loss = self.variant(lambda x, y: losses.cross_entropy(x, y, 0.1))(logits, given)
         np.testing.assert_allclose(loss, -(targets * log_probs).sum(1), rtol=1e-5)
+
+
+def test_mixed_targets_are_smoothed_as_in_timm():
+    """There both labels are smoothed, and then mixed."""
+    own, logits = 0.3, np.random.default_rng(0).normal(size=(1, 5)).astype(np.float32)
+    first, second = (np.eye(5, dtype=np.float32)[[label]] for label in (1, 3))
+    found = losses.cross_entropy(jnp.array(logits), own * first + (1 - own) * second, 0.1)
+    each = [losses.cross_entropy(jnp.array(logits), one, 0.1) for one in (first, second)]
+    np.testing.assert_allclose(found, own * each[0] + (1 - own) * each[1], rtol=1e-6)
 
 
 def test_hits_are_counted_under_the_mask_and_ties_go_to_the_lower_class():

@@ -8,6 +8,7 @@ from pst_jax import sharding
 from pst_jax.data.records import Record
 from pst_jax.data.transforms import ClipSpec
 from pst_jax.ops import normalise
+from pst_jax.ops.augment import Augmentation, augment
 from pst_jax.training import precise_bn
 
 MODEL = Normed()
@@ -44,6 +45,22 @@ def test_statistics_are_those_of_all_the_batches_put_together(num_devices):
         np.testing.assert_allclose(found[name]["var"], rows.var(axis=0), rtol=1e-5)
 
 
+def test_statistics_are_those_of_the_augmented_clips():
+    spec = Augmentation(colour_jitter=0.5, erase=0.5, mixup=1.0)
+    mesh, variables, key = sharding.make_mesh(1), variables_of(MODEL), jax.random.key(0)
+    data = batch(2) | {"position": np.arange(8, dtype=np.int32)}
+    found = precise_bn.make_measure(MODEL, mesh, augmentation=spec)(variables, data, key)
+    targets = jax.nn.one_hot(data["label"], 3)
+    video, _ = jax.jit(lambda v, p: augment(v, targets, p, key, spec, normalise))(
+        data["video"], data["position"]
+    )
+    seen = MODEL.apply(variables, video, train=True, mutable=["batch_stats", "seen"])[1]["seen"]
+    rows = np.asarray(seen["first_input"][0]).reshape(-1, 4)
+    np.testing.assert_allclose(found["first"]["mean"], rows.mean(axis=0), rtol=1e-4, atol=1e-5)
+    plain = given(variables, data)["first"]
+    assert np.abs(plain.mean(axis=0) - rows.mean(axis=0)).max() > 1e-3
+
+
 def test_neither_running_statistics_nor_momentum_matter():
     mesh, variables = sharding.make_mesh(1), variables_of(MODEL)
     measure = precise_bn.make_measure(MODEL, mesh)
@@ -72,9 +89,13 @@ def test_the_stream_is_a_function_of_seed_and_step_alone(tmp_path):
     spec = ClipSpec(num_frames=2, size_px=8, short_side_px=16, crop="random")
 
     def videos(num_batches=4, seed=0, step=10):
-        found = precise_bn.stream(
-            records, spec, batch_size=4, num_batches=num_batches, seed=seed, step=step
+        found = list(
+            precise_bn.stream(
+                records, spec, batch_size=4, num_batches=num_batches, seed=seed, step=step
+            )
         )
+        positions = np.concatenate([data["position"] for data in found])
+        np.testing.assert_array_equal(positions, np.arange(4 * num_batches))
         return np.stack([data["video"] for data in found])
 
     first = videos()

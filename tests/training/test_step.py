@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from normed import Normed, variables_of
 
@@ -12,6 +13,7 @@ import pst_jax
 from configs import common
 from pst_jax import sharding
 from pst_jax.ops import pixels
+from pst_jax.ops.augment import Augmentation, augment
 from pst_jax.training import optim, precise_bn
 from pst_jax.training.state import TrainState
 from pst_jax.training.step import make_predict, make_train_step
@@ -128,11 +130,12 @@ class Plain(nn.Module):
     """A network without BatchNorm that is quick to compile."""
 
     dropout: float = 0.0
+    num_classes: int = 5
 
     @nn.compact
     def __call__(self, video, train):
         x = nn.tanh(nn.Dense(6)(video.mean(axis=(2, 3)).reshape(len(video), -1)))
-        return nn.Dense(5)(nn.Dropout(self.dropout, deterministic=not train)(x))
+        return nn.Dense(self.num_classes)(nn.Dropout(self.dropout, deterministic=not train)(x))
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])
@@ -167,6 +170,63 @@ def test_microbatches_draw_dropout_of_their_own():
 def test_a_batch_that_does_not_divide_into_microbatches_is_refused():
     with pytest.raises(ValueError, match="8 clips .* accumulate=2 .* 8 devices.* multiple of 16"):
         descend(Plain(), initial_variables(Plain()), batch(8), 8, accumulate=2)
+
+
+AUGMENTED = Augmentation(colour_jitter=0.5, erase=0.5, mixup=0.8, cutmix=1.0)
+
+
+@pytest.fixture
+def quick_to_compile():
+    """The draws take XLA seconds to optimise, and a moment to run."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def augmented_batch(size=16):
+    return batch(size) | {"position": np.arange(size, dtype=np.int32) + 1000}
+
+
+def test_eight_devices_augment_as_one_under_accumulation(quick_to_compile):
+    data, variables = augmented_batch(), initial_variables(Plain())
+    data["mask"][[1, 2, 13]] = False
+    options = dict(accumulate=2, augmentation=AUGMENTED, seed=5, label_smoothing=0.1)
+    one, sums_one = descend(Plain(), variables, data, 1, **options)
+    eight, sums_eight = descend(Plain(), variables, data, 8, **options)
+    chex.assert_trees_all_close(eight.params, one.params, atol=1e-6)
+    chex.assert_trees_all_close(sums_eight, sums_one, rtol=1e-5)
+    assert sums_one["count"] == 13 and jnp.isfinite(sums_one["grad_norm"])
+
+
+def test_the_loss_is_of_mixed_targets_and_hits_are_by_own_labels(quick_to_compile):
+    data, variables = augmented_batch(8), initial_variables(Plain())
+    _, sums = descend(Plain(), variables, data, 1, augmentation=AUGMENTED, seed=5)
+    own = jax.nn.one_hot(data["label"], 5)
+    video, targets = jax.jit(
+        lambda *given: augment(*given, jax.random.key(5), AUGMENTED, pixels.normalise)
+    )(data["video"], own, data["position"])
+    assert (targets != own).any()
+    logits = Plain().apply(variables, video, train=True)
+    expected = optax.softmax_cross_entropy(logits, targets).sum()
+    np.testing.assert_allclose(sums["loss"], expected, rtol=1e-5)
+    assert sums["top1"] == (logits.argmax(axis=1) == data["label"]).sum()
+
+
+def test_augmentation_is_drawn_by_seed_and_position(quick_to_compile):
+    data, variables = augmented_batch(8), initial_variables(Plain())
+    loss = lambda data, seed: float(  # noqa: E731
+        descend(Plain(), variables, data, 1, augmentation=AUGMENTED, seed=seed)[1]["loss"]
+    )
+    later = data | {"position": data["position"] + 8}
+    assert len({loss(data, 5), loss(data, 5), loss(data, 6), loss(later, 5)}) == 3
+
+
+def test_without_augmentation_a_position_changes_nothing_and_may_lack():
+    data, variables = augmented_batch(8), initial_variables(Plain())
+    lacking = {name: value for name, value in data.items() if name != "position"}
+    states = [descend(Plain(), variables, d, 1, label_smoothing=0.1) for d in (data, lacking)]
+    chex.assert_trees_all_equal(*states)
 
 
 NORMED = Normed(num_classes=5)
