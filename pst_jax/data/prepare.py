@@ -7,8 +7,8 @@ manifest.jsonl. Train from DST as from SRC: a clip holds the same frames.
 The same command goes on where it was stopped. A video that cannot be read is passed over, with
 the reason in the manifest; delete a shard to have it made again.
 
-Exit codes: 0 done, 1 error, or a video could not be read (with --verify, not again): all else is
-prepared all the same.
+Exit codes: 0 done (also where videos of a published list are missing); 1 error, or a video could
+not be read (with --verify, not again): all else is prepared all the same.
 """
 
 import argparse
