@@ -134,18 +134,18 @@ def test_resuming_continues_with_the_same_batches(records):
     assert train(records, num_epochs=3, start_step=99) == []
 
 
-def test_hosts_share_the_global_batch(records):
-    whole = train(records, batch_size=4, num_epochs=3)
-    hosts = [
-        train(records, batch_size=2, num_epochs=3, host_index=host, host_count=2)
-        for host in range(2)
-    ]
-    assert len(hosts[0]) == len(hosts[1]) == loader.num_train_steps(10, 2, 3, 2) == len(whole)
+@pytest.mark.parametrize("host_count", [2, 4, 8])
+def test_hosts_share_the_global_batch(records, host_count):
+    whole = train(records, batch_size=8, num_epochs=4)
+    options = dict(batch_size=8 // host_count, num_epochs=4, host_count=host_count)
+    hosts = [train(records, host_index=host, **options) for host in range(host_count)]
+    num_steps = loader.num_train_steps(10, 8 // host_count, 4, host_count)
+    assert {len(batches) for batches in hosts} == {num_steps} == {len(whole)}
     for step, batch in enumerate(whole):
         for name in batch:
-            both = np.concatenate([host[step][name] for host in hosts])
-            np.testing.assert_array_equal(both, batch[name])
-    resumed = train(records, batch_size=2, num_epochs=3, host_index=1, host_count=2, start_step=3)
+            together = np.concatenate([host[step][name] for host in hosts])
+            np.testing.assert_array_equal(together, batch[name])
+    resumed = train(records, host_index=1, start_step=3, **options)
     assert digest(resumed) == digest(hosts[1][3:])
 
 
@@ -189,7 +189,7 @@ def test_training_stops_where_no_replacement_can_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(("num_clips", "num_crops"), [(1, 1), (1, 3), (2, 3)])
-@pytest.mark.parametrize("host_count", [1, 2])
+@pytest.mark.parametrize("host_count", [1, 2, 4, 8])
 def test_every_view_is_evaluated_exactly_once(records, num_clips, num_crops, host_count):
     num_views = num_clips * num_crops
     hosts = [
