@@ -293,9 +293,6 @@ def needed(args: argparse.Namespace) -> dict[str, Any] | None:
     }
 
 
-# --- the command ---------------------------------------------------------------------------------
-
-
 def as_text(figures: dict[str, Any]) -> str:
     """Formats what `main` measured as Markdown tables."""
     sets, need = figures["sets"], figures["model"]
@@ -373,8 +370,8 @@ def make_parser() -> argparse.ArgumentParser:
     need.add_argument("--model", metavar="NAME", help="whose training step is measured")
     need.add_argument("--step_ms", type=integer_in(1, 10**7), metavar="MS", help="or is given")
     add("--batch_size", type=integer_in(1, 10**5), default=8, metavar="B", help="of a step (8)")
-    add("--memory", action="store_true", help="how memory grows; --clips N are read (10000)")
-    add("--clips", type=integer_in(100, 10**8), default=10_000, metavar="N", help=argparse.SUPPRESS)
+    add("--memory", action="store_true", help="how memory grows instead")
+    add("--clips", type=integer_in(100, 10**8), default=10_000, metavar="N", help="for it (10000)")
     return parser
 
 

@@ -122,7 +122,7 @@ def stream(
         num_batches: how many.
         seed: of the run; the training stream, which has it too, shares no draw with this one.
         step: after which the statistics are measured.
-        **options: of `loader.train_batches`: num_threads, num_workers.
+        **options: of `loader.train_batches`: num_threads, num_workers, crash_log.
 
     Returns:
         A generator of batches, to be closed if it is left early.
