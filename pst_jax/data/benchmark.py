@@ -209,7 +209,8 @@ def _timed_clip(record: Record, rng: np.random.Generator, spent: dict[str, float
         spent["decode"] -= cutting["resize"]
         spent["resize"] += cutting["resize"]
     with _adding(spent, "augment"):
-        return clips.change_clip(clip, record.label, SPEC, rng)[0]
+        clips.change_clip(clip, record.label, SPEC, rng)
+    return clip
 
 
 @contextlib.contextmanager

@@ -16,14 +16,18 @@ from pst_jax.data.transforms import ClipSpec
 
 
 def load_train_clips(
-    record: Record, spec: ClipSpec, rngs: Sequence[np.random.Generator]
+    record: Record,
+    spec: ClipSpec,
+    rngs: Sequence[np.random.Generator],
+    out: np.ndarray | None = None,
 ) -> list[tuple[np.ndarray, int]]:
     """Reads random clips of a video, randomly cropped, mirrored, played backwards and changed.
 
     Args:
         record: the video; it is opened once.
         spec: how clips are taken.
-        rngs: all that is random, one for each clip.
+        rngs: all that is random, one for each of R clips.
+        out: where they go, uint8 [R, T, S, S, 3]; by default to a new array.
 
     Returns:
         Of each: uint8 [T, S, S, 3] and the label, which mirroring or playing backwards may have
@@ -32,18 +36,21 @@ def load_train_clips(
     Raises:
         VideoError: if the video cannot be read.
     """
+    if out is None:
+        shape = (len(rngs), spec.num_frames, spec.size_px, spec.size_px, 3)
+        out = np.empty(shape, dtype=np.uint8)
     with open_record(record, spec.decoder) as opened:
         chosen = [choose_frames(opened.num_frames, spec, rng=rng) for rng in rngs]
         if len(rngs) == 1:
-            clips = [opened.read(chosen[0], random_cut(spec, rngs[0]))]
+            opened.read(chosen[0], random_cut(spec, rngs[0]), out[0])
         else:  # decoded once, whatever each takes of it
             union = np.unique(np.concatenate(chosen))
             frames = opened.read(union, as_it_is)
-            clips = []
-            for own, rng in zip(chosen, rngs):
+            for clip, own, rng in zip(out, chosen, rngs):
                 cut = random_cut(spec, rng)
-                clips.append(np.stack([cut(frames[k]) for k in np.searchsorted(union, own)]))
-    return [change_clip(clip, record.label, spec, rng) for clip, rng in zip(clips, rngs)]
+                for row, place in enumerate(np.searchsorted(union, own)):
+                    clip[row] = cut(frames[place])
+    return [(clip, change_clip(clip, record.label, spec, rng)) for clip, rng in zip(out, rngs)]
 
 
 def random_cut(spec: ClipSpec, rng: np.random.Generator) -> Each:
@@ -58,10 +65,18 @@ def random_cut(spec: ClipSpec, rng: np.random.Generator) -> Each:
     return cut
 
 
-def change_clip(
-    clip: np.ndarray, label: int, spec: ClipSpec, rng: np.random.Generator
-) -> tuple[np.ndarray, int]:
-    """Mirrors a clip and plays it backwards, or not, as drawn; then applies the policy."""
+def change_clip(clip: np.ndarray, label: int, spec: ClipSpec, rng: np.random.Generator) -> int:
+    """Mirrors a clip and plays it backwards, or not, as drawn; then applies the policy.
+
+    Args:
+        clip: uint8 [T, S, S, 3], changed in place.
+        label: its class.
+        spec: `flip`, `reverse`, their labels and the policy are used.
+        rng: draws what is done.
+
+    Returns:
+        The class of what is seen now.
+    """
     changes = (
         (transforms.flip_horizontally, spec.flip, spec.flip_labels),
         (transforms.play_backwards, spec.reverse, spec.reverse_labels),
@@ -70,8 +85,11 @@ def change_clip(
         is_drawn = rng.random() < 0.5  # for every clip, as released
         changed = transforms.changed_label(label, mode, labels)
         if is_drawn and changed is not None:
-            clip, label = change(clip), changed
-    return policies.apply(clip, spec, rng), label
+            change(clip, out=clip)
+            label = changed
+    if spec.policy != "none":
+        clip[...] = policies.apply(clip, spec, rng)
+    return label
 
 
 def view_spec(spec: ClipSpec, num_crops: int, short_side_px: int = 0) -> ClipSpec:

@@ -61,7 +61,7 @@ class Video:
     def __init__(self, path: str, stream: av.VideoStream):
         self.path = path
         self._decoder = stream.codec_context
-        self._to_rgb = _rgb_converter()
+        self._to_rgb = rgb_converter()
         self._packets = [packet for packet in stream.container.demux(stream) if packet.size]
         if any(packet.is_corrupt for packet in self._packets):  # flv and mpeg declare no length
             raise VideoError(path, _NOT_WHOLE)
@@ -88,12 +88,18 @@ class Video:
         tick_s = stream.time_base if self._is_timed else 1 / (stream.average_rate or 25)
         self.times_s = (np.array(self._times) - self._times[0]) * float(tick_s)
 
-    def read(self, indices: Sequence[int] | np.ndarray, each: Each = as_it_is) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Each = as_it_is,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Decodes frames, from the nearest keyframes on and no further than needed.
 
         Args:
             indices: [n] integers in [0, num_frames - 1], in any order, repeated or not.
             each: what is kept of a frame; see `frames.Frames`.
+            out: where they go; see there.
 
         Returns:
             uint8 [n, H, W, 3], RGB, as `each` makes them.
@@ -113,14 +119,14 @@ class Video:
                 del self._keyframes[1:]
                 frames = self._decode(times, each)
         except av.error.FFmpegError as error:
-            raise VideoError(self.path, _reason(error)) from error
+            raise VideoError(self.path, reason_of(error)) from error
         if len(frames) < len(wanted):
             raise VideoError(
                 self.path,
                 f"only {len(frames)} of {len(wanted)} frames asked for could be decoded, the file "
                 f"lists {self.num_frames}: it is damaged{AGAIN}",
             )
-        return gather(frames, np.searchsorted(wanted, indices))
+        return gather(frames, np.searchsorted(wanted, indices), out)
 
     def _decode(self, times: list[int], each: Each) -> list[np.ndarray]:
         """The frames of `times` (ascending), as far as there are any."""
@@ -178,7 +184,7 @@ def open_video(path: str | os.PathLike, data: bytes | None = None) -> Iterator[V
         try:
             video = Video(path, stream)
         except (av.error.FFmpegError, IndexError) as error:
-            raise VideoError(path, _reason(error)) from error
+            raise VideoError(path, reason_of(error)) from error
         yield video
 
 
@@ -202,7 +208,7 @@ def stream_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray]]
             its middle, the reason says how many frames came before.
     """
     path = os.fspath(path)
-    to_rgb = _rgb_converter()
+    to_rgb = rgb_converter()
     num_frames, time_s, shape = 0, 0.0, None
     with open_stream(path) as stream:
         try:
@@ -215,7 +221,7 @@ def stream_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray]]
                 yield round(time_s, 6), rgb
         except (av.error.FFmpegError, IndexError, VideoError) as error:
             where = f"breaks off after {num_frames} frames ({time_s:.2f} s)"
-            raise VideoError(path, f"{where}: {_reason(error)}") from error
+            raise VideoError(path, f"{where}: {reason_of(error)}") from error
 
 
 @contextmanager
@@ -258,6 +264,8 @@ def open_stream(path: str, data: bytes | None = None) -> Iterator[av.VideoStream
                 "all: re-encode it smaller",
             )
         decoder.options = {"max_pixels": str(MAX_FRAME_PX)}  # should the header lie
+        stream.thread_type = "NONE"  # a decoder's own threads cost more than they give
+        decoder.thread_count = 1
         yield stream
 
 
@@ -312,7 +320,7 @@ def _check_whole(path: str, frame: av.VideoFrame) -> None:
         raise VideoError(path, f"a frame is damaged{AGAIN}")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What a `VideoError` says of an error of PyAV's, or of its own kind."""
     if isinstance(error, VideoError):
         return error.reason
@@ -321,7 +329,7 @@ def _reason(error: Exception) -> str:
     return f"cannot be decoded: {error.strerror}; it is damaged{AGAIN}"
 
 
-def _rgb_converter() -> Callable[[av.VideoFrame], np.ndarray]:
+def rgb_converter() -> Callable[[av.VideoFrame], np.ndarray]:
     """Makes a function from a decoded frame to uint8 [H, W, 3]."""
     reformatter = VideoReformatter()
     # By itself PyAV takes a thread per core: ten times the CPU time on small frames.

@@ -38,13 +38,19 @@ class Frames(Protocol):
     num_frames: int
     times_s: np.ndarray | None
 
-    def read(self, indices: Sequence[int] | np.ndarray, each: Each) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Each,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Reads frames.
 
         Args:
             indices: [n] integers in [0, num_frames - 1], in any order, repeated or not.
             each: what is kept of a frame, so that no more of a large one is held than is needed.
                 It is called in the frames' order in time, once or more for each.
+            out: where they go, uint8 [n, H, W, 3]; by default to a new array.
 
         Returns:
             uint8 [n, H, W, 3], RGB, as `each` makes them.
@@ -53,6 +59,11 @@ class Frames(Protocol):
             ValueError: if there is no index or one out of range.
             VideoError: if the video is damaged.
         """
+
+
+def as_it_is(frame: np.ndarray) -> np.ndarray:
+    """Keeps the whole frame."""
+    return frame
 
 
 class Part:
@@ -79,14 +90,14 @@ class Part:
         self.num_frames = int(last - first)
         self.times_s = whole.times_s[first:last] - whole.times_s[first]
 
-    def read(self, indices: Sequence[int] | np.ndarray, each: Each) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Each = as_it_is,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """See `Frames`."""
-        return self._whole.read(check_indices(indices, self) + self._first, each)
-
-
-def as_it_is(frame: np.ndarray) -> np.ndarray:
-    """Keeps the whole frame."""
-    return frame
+        return self._whole.read(check_indices(indices, self) + self._first, each, out)
 
 
 def check_indices(indices: Sequence[int] | np.ndarray, video: Frames) -> np.ndarray:
@@ -112,23 +123,25 @@ def check_clip_bytes(path: str, frame: np.ndarray, num_frames: int) -> None:
         )
 
 
-def gather(frames: Iterable[np.ndarray], places: np.ndarray) -> np.ndarray:
+def gather(
+    frames: Iterable[np.ndarray], places: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
     """Puts frames into a clip as they come.
 
     Args:
         frames: uint8 [H, W, 3] of one shape, at least one.
         places: [n], the number of each row's frame; may repeat.
+        out: the clip to fill; by default a new one.
 
     Returns:
         uint8 [n, H, W, 3].
     """
-    clip = None
     for place, frame in enumerate(frames):
-        if clip is None:
-            clip = np.empty((len(places), *frame.shape), dtype=frame.dtype)
+        if out is None:
+            out = np.empty((len(places), *frame.shape), dtype=frame.dtype)
         for row in np.flatnonzero(places == place):
-            clip[row] = frame
-    return clip
+            out[row] = frame
+    return out
 
 
 class Loaded:
@@ -150,10 +163,15 @@ class Loaded:
         """`load` gives the frame of an index, uint8 [H, W, 3], or raises a `VideoError`."""
         self.path, self.num_frames, self.times_s, self._load = path, num_frames, times_s, load
 
-    def read(self, indices: Sequence[int] | np.ndarray, each: Each = as_it_is) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Each = as_it_is,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """See `Frames`."""
         wanted, places = np.unique(check_indices(indices, self), return_inverse=True)
-        return gather(self._kept(wanted, each), places)
+        return gather(self._kept(wanted, each), places, out)
 
     def _kept(self, indices: np.ndarray, each: Each) -> Iterator[np.ndarray]:
         shape = None

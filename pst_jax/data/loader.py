@@ -111,11 +111,10 @@ def train_batches(
     if batch_size % repeats:
         raise ValueError(f"batch_size={batch_size} must be a multiple of num_repeats={repeats}")
     num_steps = num_train_steps(len(records) * repeats, batch_size, num_epochs, host_count)
-    load = _TrainClips(tuple(records), spec, seed, crash_log)
-    videos = grain.MapDataset.range(len(records) * num_epochs).map(load)
-    # Batching before the work is cut among processes: afterwards, batches depend on their number.
-    batches = videos.batch(batch_size // repeats, drop_remainder=True, batch_fn=_stack)
-    batches = batches[: num_steps * host_count][host_index::host_count][start_step:]
+    load = _TrainBatch(tuple(records), spec, seed, batch_size, crash_log)
+    # A batch is made as a whole: of clips batched behind processes, it depends on their number.
+    batches = grain.MapDataset.range(num_steps * host_count).map(load)
+    batches = batches[host_index::host_count][start_step:]
     return _iterate(batches, num_threads, num_workers, crash_log, spec.decoder)
 
 
@@ -181,35 +180,46 @@ def eval_batches(
 
 
 @dataclasses.dataclass(frozen=True)
-class _TrainClips:
-    """Makes the clips of a place in the shuffled stream; sent to the worker processes."""
+class _TrainBatch:
+    """Makes a batch of the shuffled stream by its number; sent to the worker processes."""
 
     records: tuple[Record, ...]
     spec: ClipSpec
     seed: int
+    batch_size: int
     crash_log: CrashLog | None
 
-    def __call__(self, place: int) -> list[dict[str, Any]]:
-        epoch, place_in_epoch = divmod(int(place), len(self.records))
-        index = first = int(epoch_order(len(self.records), self.seed, epoch)[place_in_epoch])
+    def __call__(self, number: int) -> Batch:
+        size_px, repeats = self.spec.size_px, self.spec.num_repeats
+        shape = (self.batch_size, self.spec.num_frames, size_px, size_px, 3)
+        video = np.empty(shape, dtype=np.uint8)  # clips are written where they stay
+        start = int(number) * self.batch_size
+        rows = []
+        for first in range(0, self.batch_size, repeats):
+            positions = range(start + first, start + first + repeats)
+            rows += self._load(positions, video[first : first + repeats])
+        return _stack(rows) | {"video": video}
+
+    def _load(self, positions: range, out: np.ndarray) -> list[dict[str, Any]]:
+        """Reads the clips of one video into `out`, uint8 [R, T, S, S, 3]; returns the rest."""
+        epoch, place = divmod(positions[0] // len(positions), len(self.records))
+        index = first = int(epoch_order(len(self.records), self.seed, epoch)[place])
         problem = None
-        repeats = self.spec.num_repeats
-        positions = range(int(place) * repeats, (int(place) + 1) * repeats)
         for attempt in range(1 + _NUM_REPLACEMENTS):
             # The same numbers for every attempt: all but the video stays as it was.
             rngs = [clip_rng(self.seed, position) for position in positions]
             record = self.records[index]
             try:
                 with crashes.reading(self.crash_log, record):
-                    loaded = clips.load_train_clips(record, self.spec, rngs)
+                    loaded = clips.load_train_clips(record, self.spec, rngs, out)
             except VideoError as error:
                 problem = problem or error
                 index = self._replacement(first, attempt)
                 continue
             fields = dict(index=index, is_valid=True, problem=str(problem or ""))
             return [
-                _row(video, label=label, position=position, **fields)
-                for position, (video, label) in zip(positions, loaded)
+                _row(label=label, position=position, **fields)
+                for position, (_, label) in zip(positions, loaded)
             ]
         raise VideoError(
             problem.path,
@@ -235,23 +245,24 @@ class _EvalClip:
     shuffle_frames: bool
     crash_log: CrashLog | None
 
-    def __call__(self, row: int) -> list[dict[str, Any]]:
+    def __call__(self, row: int) -> dict[str, Any]:
         size_px, num_frames = self.spec.size_px, self.spec.num_frames
         index, view = divmod(int(row), self.num_clips * self.num_crops)
         black = np.zeros((num_frames, size_px, size_px, 3), dtype=np.uint8)
         if index >= len(self.records):
-            return [_row(black, label=0, index=-1, is_valid=False, problem="", view=0)]
+            row = _row(label=0, index=-1, is_valid=False, problem="", view=0)
+            return row | {"video": black}
         record = self.records[index]
         fields = dict(label=record.label, index=index, view=view)
         try:
             with crashes.reading(self.crash_log, record):
                 video = clips.load_view(record, self.spec, view, self.num_clips, self.num_crops)
         except VideoError as error:
-            return [_row(black, is_valid=False, problem=str(error), **fields)]
+            return _row(is_valid=False, problem=str(error), **fields) | {"video": black}
         if self.shuffle_frames:
             rng = np.random.default_rng([self.seed, _FRAME_ORDER, index])
             video = video[rng.permutation(num_frames)]
-        return [_row(video, is_valid=True, problem="", **fields)]
+        return _row(is_valid=True, problem="", **fields) | {"video": video}
 
 
 def clip_rng(seed: int, position: int) -> np.random.Generator:
@@ -269,14 +280,13 @@ def epoch_order(num_records: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(num_records)
 
 
-def _row(video, *, is_valid, problem, **numbers) -> dict[str, Any]:
-    row = dict(video=video, mask=np.bool_(is_valid), problem=problem)
+def _row(*, is_valid, problem, **numbers) -> dict[str, Any]:
+    row = dict(mask=np.bool_(is_valid), problem=problem)
     return row | {name: np.int32(number) for name, number in numbers.items()}
 
 
-def _stack(groups: Sequence[list[dict[str, Any]]]) -> Batch:
+def _stack(rows: Sequence[dict[str, Any]]) -> Batch:
     """Copies clips (often views of larger ones) once, into the batch."""
-    rows = [row for group in groups for row in group]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 

@@ -46,12 +46,18 @@ class Video:
     def __init__(self, path: str, num_frames: int, times_s: np.ndarray):
         self.path, self.num_frames, self.times_s = path, num_frames, times_s
 
-    def read(self, indices: Sequence[int] | np.ndarray, each: Each = as_it_is) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Each = as_it_is,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Decodes frames, from the start of the file to the last that is needed.
 
         Args:
             indices: [n] integers in [0, num_frames - 1], in any order, repeated or not.
             each: what is kept of a frame; see `frames.Frames`.
+            out: where they go; see there.
 
         Returns:
             uint8 [n, H, W, 3], RGB, as `each` makes them; PyAV's to the bit where the file holds
@@ -65,7 +71,7 @@ class Video:
         wanted = np.unique(indices)
         with _capturing(self.path) as capture:
             frames = self._decode(capture, wanted, each)
-        return gather(frames, np.searchsorted(wanted, indices))
+        return gather(frames, np.searchsorted(wanted, indices), out)
 
     def _decode(
         self, capture: cv2.VideoCapture, wanted: np.ndarray, each: Each

@@ -17,6 +17,7 @@ from pst_jax.data.encode import encode_mp4
 from pst_jax.data.frames import Frames, VideoError
 from pst_jax.data.records import Record
 from pst_jax.data.sources import open_record
+from pst_jax.data.timetable import make_timetable
 from pst_jax.data.transforms import resize_short_side
 
 VERSION = 1  # of what is written; `shards` reads it
@@ -87,7 +88,8 @@ def pack(record: Record, settings: Settings) -> Packed:
         height, width = first.shape[:2]
         head = {"version": VERSION, "kind": settings.format, "height": height, "width": width}
         if settings.format == "h264":
-            payload = (msgpack.packb(head | {"mp4": _to_mp4(video, frames, settings)}),)
+            data = _to_mp4(video, frames, settings)
+            payload = (msgpack.packb(head | {"mp4": data} | make_timetable(video.path, data)),)
         else:
             pictures = [_to_jpeg(frame, settings.quality) for frame in frames]
             times_s = None if video.times_s is None else video.times_s.tolist()

@@ -23,7 +23,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 from pst_jax import files
-from pst_jax.data import decode
+from pst_jax.data import timetable
 from pst_jax.data.frames import Each, Frames, Loaded, VideoError, as_it_is
 from pst_jax.data.images import decode_image
 from pst_jax.data.pack import VERSION, Packed, Skipped, small_frames
@@ -183,7 +183,8 @@ def open_entry(record: Record) -> Iterator[Frames]:
         raise VideoError(name, f"{reason} (when it was prepared)")
     head = _head(name, record)
     if head["kind"] == "h264":
-        with decode.open_video(name, data=head["mp4"]) as video:
+        table = {field: head[field] for field in ("ticks", "tick_s", "keys")}
+        with timetable.open_known(name, head["mp4"], table) as video:
             is_padded = head["height"] % 2 or head["width"] % 2
             yield _Unpadded(video, head) if is_padded else video
     else:
@@ -213,9 +214,15 @@ class _Unpadded:
         self.path, self.num_frames, self.times_s = video.path, video.num_frames, video.times_s
         self._video, self._height, self._width = video, head["height"], head["width"]
 
-    def read(self, indices: Sequence[int] | np.ndarray, each: Each = as_it_is) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Each = as_it_is,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """See `Frames`."""
-        return self._video.read(indices, lambda frame: each(frame[: self._height, : self._width]))
+        cut = lambda frame: each(frame[: self._height, : self._width])  # noqa: E731
+        return self._video.read(indices, cut, out)
 
 
 def _pictures(name: str, record: Record, head: dict[str, Any]) -> Loaded:

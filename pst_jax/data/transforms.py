@@ -365,20 +365,30 @@ def random_square(height: int, width: int, spec: ClipSpec, rng: np.random.Genera
     return Square(short_side_px, box, spec.size_px)
 
 
-def flip_horizontally(clip: np.ndarray) -> np.ndarray:
-    """Mirrors every frame of uint8 [T, H, W, 3], left to right; returns a copy."""
+def flip_horizontally(clip: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Mirrors every frame, left to right.
+
+    Args:
+        clip: uint8 [T, H, W, 3].
+        out: where to, such as the clip itself; by default to a new array.
+
+    Returns:
+        uint8 [T, H, W, 3].
+    """
     _check_clip(clip)
-    flipped = np.empty(clip.shape, dtype=np.uint8)
-    for source, target in zip(clip, flipped):
+    out = np.empty(clip.shape, dtype=np.uint8) if out is None else out
+    for source, target in zip(clip, out):
         # Forty times as fast as copying a reversed view, which comes later otherwise.
         cv2.flip(source, 1, dst=target)
-    return flipped
+    return out
 
 
-def play_backwards(clip: np.ndarray) -> np.ndarray:
-    """Reverses the frames of uint8 [T, H, W, 3]; returns a view."""
+def play_backwards(clip: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Reverses the order of the frames; arguments and result as of `flip_horizontally`."""
     _check_clip(clip)
-    return clip[::-1]
+    out = np.empty(clip.shape, dtype=np.uint8) if out is None else out
+    out[...] = clip[::-1]
+    return out
 
 
 def changed_label(label: int, mode: Flip, labels: tuple[int, ...] | None = ()) -> int | None:

@@ -279,3 +279,10 @@ def test_the_file_is_closed_even_after_an_error(tmp_path):
 def test_the_error_survives_a_process_border():
     error = pickle.loads(pickle.dumps(VideoError("a.mp4", "is cut off")))
     assert (error.path, error.reason, str(error)) == ("a.mp4", "is cut off", "a.mp4: is cut off")
+
+
+def test_a_decoder_takes_one_thread(tmp_path):
+    path = write_video(tmp_path / "a.mp4", frames_of_noise(4, 16, 16))
+    with decode.open_stream(path) as stream:  # its own threads: half as fast again per core
+        assert stream.codec_context.thread_count == 1
+        assert str(stream.codec_context.thread_type).endswith("NONE")
