@@ -160,13 +160,21 @@ def build_clip(config: ConfigDict) -> ClipSpec:
     try:
         for name in values.keys() & maps.keys():
             labels = f"{name}_labels"
+            if values[name] == "none":
+                values.pop(labels, None)  # switched off by one flag
             if labels in values:
                 values[labels] = label_maps.resolve(values[labels], values[name], maps[name])
         clip = ClipSpec(**values)
     except ValueError as error:
         raise ValueError(f"config.clip: {error}") from None
     for name in maps:
-        labels, num_classes = getattr(clip, f"{name}_labels"), config.model.num_classes
+        labels, num_classes = getattr(clip, f"{name}_labels") or (), config.model.num_classes
+        outside = [label for label in labels if not 0 <= label < num_classes]
+        if getattr(clip, name) == "skip" and outside:
+            raise ValueError(
+                f"config.clip.{name}_labels={labels} names {outside}: must lie in [0, "
+                f"{num_classes - 1}], the classes of config.model.num_classes={num_classes}"
+            )
         if getattr(clip, name) == "swap" and len(labels) != num_classes:
             raise ValueError(
                 f"config.clip.{name}_labels has {len(labels)} classes, and config.model."

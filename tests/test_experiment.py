@@ -96,6 +96,8 @@ def test_labels_may_be_named_by_their_data_set(tmp_path):
     built = build(root | named | {"clip.reverse_labels": "motion"}, motion.get_config())
     assert built.clip.flip_labels[:8] == (1, 0, 2, 3, 6, 7, 4, 5)
     assert built.clip.reverse_labels == tuple(k ^ 1 for k in range(16))
+    off = {"clip.flip": "none", "clip.flip_labels": "motion"}
+    assert build(root | off, motion.get_config()).clip.flip_labels is None
     own = {"clip.flip": "skip", "clip.flip_labels": (3,)}
     assert build(root | own, motion.get_config()).clip.flip_labels == (3,)
 
@@ -281,6 +283,7 @@ def test_a_value_of_the_wrong_type_or_range_is_named(keys, values, what):
         ({"clip.crop": "centre"}, "config.clip: crop='centre'"),
         ({"clip.flip_labels": (0,)}, "config.clip: flip='all' with flip_labels="),
         ({"clip.flip": "swap", "clip.flip_labels": (1, 0)}, "flip_labels has 2 classes, .*=400"),
+        ({"clip.flip": "skip", "clip.flip_labels": (3, 400)}, r"names \[400\]: .* in \[0, 399\]"),
         ({"clip.reverse": "swap", "clip.reverse_labels": (1, 0)}, "reverse_labels has 2 classes"),
         ({"clip.flip": "skip", "clip.flip_labels": "ssv3"}, "config.clip: the labels 'ssv3'"),
         ({"clip.policy": "randaugment"}, "config.clip: policy='randaugment' is unknown"),

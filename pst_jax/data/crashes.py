@@ -22,6 +22,7 @@ from pst_jax.data.isolate import Crash, map_isolated
 from pst_jax.data.records import Record
 from pst_jax.data.sources import open_record
 
+_FOUND = "crashing.json"
 _MARKS = threading.local()  # a file per thread, open for as long as the thread lives
 
 
@@ -64,36 +65,39 @@ class CrashLog:
             decoder: see `sources.open_record`.
 
         Returns:
-            How many were found to crash; they are passed over from now on, by this log and by
-            those opened later.
+            How many of them do crash, found now or before; they are passed over from now on, by
+            this log and by those opened later.
         """
         self._recall()
-        marks = [mark for mark in self._folder().glob("*.mark") if not _is_another(mark)]
+        marks = [mark for mark in self._folder().glob("[0-9]*-*-*.mark") if not _is_another(mark)]
         suspects = {}
         for mark in marks:
             with contextlib.suppress(ValueError, TypeError):  # died between two clips
                 record = Record(**json.loads(mark.read_text()))
                 suspects[_key(record)] = record
-        suspects = [record for key, record in suspects.items() if key not in self.reasons]
-        tried = map_isolated(_read_all, [(record, decoder) for record in suspects], num_workers=1)
-        found = [(r, crash) for r, crash in zip(suspects, tried) if isinstance(crash, Crash)]
+        unknown = [record for key, record in suspects.items() if key not in self.reasons]
+        tried = map_isolated(_read_all, [(record, decoder) for record in unknown], num_workers=1)
+        found = [(r, crash) for r, crash in zip(unknown, tried) if isinstance(crash, Crash)]
         for record, crash in found:
             self.reasons[_key(record)] = f"takes its decoder down: {crash.reason}"
             logging.warning("%s %s; passed over", record.path, self.reasons[_key(record)])
         if found:
-            path = self._folder() / "crashing.json"
+            self._recall()  # what another process has found meanwhile
+            path = self._folder() / _FOUND
             with files.replacing(path) as scratch:
                 scratch.write_text(json.dumps(self.reasons, indent=2) + "\n")
         for mark in marks:  # last: should this process be killed, all is tried again
             mark.write_bytes(b"")  # and not removed: a thread may have it open
-        return len(found)
+        return sum(key in self.reasons for key in suspects)
 
     def _recall(self) -> None:
-        path = self._folder() / "crashing.json"
+        path = self._folder() / _FOUND
         if path.exists():
             try:
-                self.reasons.update(json.loads(path.read_text()))
-            except ValueError as error:
+                self.reasons.update(
+                    {str(k): str(v) for k, v in json.loads(path.read_text()).items()}
+                )
+            except (ValueError, AttributeError) as error:
                 raise ValueError(f"{path} is damaged ({error}): remove it") from None
 
     def _folder(self) -> pathlib.Path:
@@ -104,7 +108,8 @@ class CrashLog:
     def _mark_file(self) -> io.FileIO:
         opened = _MARKS.__dict__
         if self.directory not in opened:
-            name = f"{os.getpid()}-{threading.get_ident()}.mark"
+            process = os.getpid()
+            name = f"{process}-{_started(process)}-{threading.get_ident()}.mark"
             opened[self.directory] = io.FileIO(self._folder() / name, "w")  # closed with its thread
         return opened[self.directory]
 
@@ -122,19 +127,24 @@ def reading(log: CrashLog | None, record: Record) -> contextlib.AbstractContextM
 
 
 def _key(record: Record) -> str:
-    return record.path if record.entry is None else f"{record.path}#{record.entry}"
+    """What is read of which file."""
+    return f"{record.path} {record.entry} {record.start_s} {record.end_s}"
 
 
 def _is_another(mark: pathlib.Path) -> bool:
     """Whether another process wrote it, which still runs."""
-    process = int(mark.name.partition("-")[0])
+    process, started = mark.name.split("-")[:2]
+    return int(process) != os.getpid() and _started(int(process)) == started
+
+
+def _started(process: int) -> str:
+    """When a process was started, in ticks since the machine was; "" where it does not run."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it runs, as another user
-        return True
-    return process != os.getpid()
+        text = pathlib.Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    state, *fields = text.rpartition(")")[2].split()  # a name may hold anything
+    return "" if state in ("Z", "X") else fields[18]
 
 
 def _read_all(item: tuple[Record, str]) -> None:

@@ -4,6 +4,7 @@ Videos are looked for by their ids wherever they lie below the root, as people l
 ways; the ids are the publisher's, so that a fingerprint does not depend on that.
 """
 
+import collections
 import csv
 import json
 import os
@@ -56,7 +57,13 @@ def read_list(path: Path, text: str, root: str) -> Listing:
     if not video_ids:
         raise ValueError(f"{path}: lists no video: download it again")
     found = find_videos(root, set(video_ids))
-    paths = [found.get(name) or found.get(_CLIP_TIMES.sub("", name)) for name in video_ids]
+    # A file named without its times is the clip where the list has one clip of it alone.
+    bare = [_CLIP_TIMES.sub("", name) for name in video_ids]
+    count = collections.Counter(bare)
+    paths = [
+        found.get(name) or (found.get(stem) if count[stem] == 1 else None)
+        for name, stem in zip(video_ids, bare)
+    ]
     records = with_unique_ids(
         Record(found_at or os.path.join(root, place.format(id=name, list=path.stem)), label, name)
         for found_at, label, name in zip(paths, labels, video_ids)
@@ -91,11 +98,14 @@ def _find_below(folder: str, frame_folders: set[str], found: dict[str, str], dep
     except OSError as error:
         raise ValueError(f"{folder}: cannot be searched for videos: {error}") from error
     folders, holds_frame_folders = [], False
-    for entry in entries:
+    for entry in entries:  # first: a folder of that name may be of an extraction that failed
         stem, suffix = os.path.splitext(entry.name)
         if suffix.lower() in VIDEO_SUFFIXES:
             found.setdefault(stem, entry.path)
-        elif entry.name in frame_folders and entry.is_dir():
+    for entry in entries:
+        if entry.name.lower().endswith(VIDEO_SUFFIXES):
+            continue
+        if entry.name in frame_folders and entry.is_dir():
             found.setdefault(entry.name, entry.path)
             holds_frame_folders = True
         elif entry.name[0] != "." and entry.is_dir():
@@ -185,7 +195,7 @@ def _read_diving48(path: Path, text: str) -> Said:
         if not is_list:
             raise ValueError(f"{vocabulary}: must be a list of lists of words: download it again")
         class_names = tuple(" ".join(map(str, each)) for each in words)
-    num_classes = len(class_names or ()) or max(labels) + 1
+    num_classes = len(class_names or ()) or 48
     for place, label in enumerate(labels):
         if not 0 <= label < num_classes:
             raise ValueError(

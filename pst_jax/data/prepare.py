@@ -5,7 +5,8 @@ written to DST (to DST/<split> for each split), small and quick to decode, in sh
 manifest.jsonl. Train from DST as from SRC: a clip holds the same frames.
 
 The same command goes on where it was stopped. A video that cannot be read is passed over, with
-the reason in the manifest; delete a shard to have it made again.
+the reason in the manifest; delete a shard to have it made again. One that lacks a missing video
+which has come since is made again.
 
 Exit codes: 0 done (also where videos of a published list are missing); 1 error, or a video could
 not be read (with --verify, not again): all else is prepared all the same.
@@ -98,14 +99,19 @@ def prepare(
         raise ValueError(
             f"DST={str(target)!r} must be a local folder: copy it to the bucket when it is done"
         )
-    target = pathlib.Path(target).absolute()
-    if "://" not in source and target.is_relative_to(os.path.abspath(source)):
+    target = pathlib.Path(target).resolve()
+    if "://" not in source and target.is_relative_to(pathlib.Path(source).resolve()):
         raise ValueError(f"DST={str(target)!r} lies in SRC={source!r}: give a folder elsewhere")
     splits = index.read_dataset(source)
     summaries = {}
     for split, listing in splits.items():
         folder = target / split
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"DST={str(target)!r} cannot be written ({error.strerror}): give a folder that can"
+            ) from error
         with _locked(folder):
             _claim(folder, listing, settings)
             summary = _prepare_list(listing, folder, settings, num_workers, timeout_s)
@@ -179,8 +185,13 @@ def _prepare_list(
     paths = [
         folder / f"{number:05d}-of-{len(groups):05d}.array_record" for number in range(len(groups))
     ]
-    to_do = {path: group for path, group in zip(paths, groups) if not path.exists()}
     missing = set(listing.missing)
+    done = _read_shards([path for path in paths if path.exists()])
+    to_do = {
+        path: group
+        for path, group in zip(paths, groups)
+        if path not in done or _has_come(done[path], group, missing)
+    }
     jobs = [(r, settings, r in missing) for group in to_do.values() for r in group]
     summary = Summary(len(records))
     start_s = time.monotonic()
@@ -201,6 +212,26 @@ def _prepare_list(
     return summary
 
 
+def _read_shards(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[dict[str, Any]]]:
+    """The lines of shards that are there; all that are damaged are told at once."""
+    lines, damaged = {}, []
+    for path in paths:
+        try:
+            lines[path] = shards.shard_lines(str(path))
+        except VideoError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise ValueError("; ".join(damaged))
+    return lines
+
+
+def _has_come(lines: Sequence[dict[str, Any]], group: Sequence[Record], missing: set[Record]):
+    """Whether a shard lacks what was missing when it was made, and is there now."""
+    return any(
+        line["status"] == "missing" and record not in missing for line, record in zip(lines, group)
+    )
+
+
 def _problems(
     records: Sequence[Record], lines: Sequence[dict[str, Any]], status: str
 ) -> list[dict[str, str]]:
@@ -215,15 +246,19 @@ def _pack(job: tuple[Record, Settings, bool]) -> tuple[Packed | Skipped, int]:
     """Packs a video, or says why not; and the bytes that it took before."""
     record, settings, is_missing = job
     try:
-        return pack(record, settings), _num_bytes(record.path)
+        return pack(record, settings), _num_bytes(record)
     except VideoError as error:
         return Skipped(error.reason, "missing" if is_missing else "unreadable"), 0
 
 
-def _num_bytes(path: str) -> int:
-    if os.path.isdir(path):
-        return sum(entry.stat().st_size for entry in os.scandir(path))
-    return os.path.getsize(path) if os.path.isfile(path) else 0
+def _num_bytes(record: Record) -> int:
+    if record.entry is not None:  # one of many in a file
+        return 0
+    with contextlib.suppress(OSError):  # gone meanwhile
+        if os.path.isdir(record.path):
+            return sum(entry.stat().st_size for entry in os.scandir(record.path))
+        return os.path.getsize(record.path)
+    return 0
 
 
 def _counted(

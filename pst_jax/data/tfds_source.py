@@ -144,7 +144,14 @@ def _open(path: str) -> tuple[Sequence[bytes], Mapping[str, Any]]:
     try:
         builder = tfds.builder(name, data_dir=data_dir)
         return builder.as_data_source(split=split).data_source, dict(builder.info.features)
-    except (ValueError, AssertionError, NotImplementedError, ImportError, OSError) as error:
+    except (
+        ValueError,
+        AssertionError,
+        NotImplementedError,
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")  # it goes on to list all there are
         raise ValueError(
             f"{path}: cannot be read: {reason[:200]}; it must lie in "
@@ -166,7 +173,12 @@ def _read(path: str) -> Listing:
     wanted = [key for key in (label, "video_id", "id", "start_s", "end_s") if key in features]
     records = []
     for number in range(len(examples)):
-        values = _decode(examples[number], {key: features[key] for key in wanted})
+        try:
+            values = _decode(examples[number], {key: features[key] for key in wanted})
+        except RuntimeError as error:  # of ArrayRecord
+            raise ValueError(
+                f"{path}: example {number} cannot be read ({error}), nor its label: make it again"
+            ) from error
         video_id = values.get("video_id", values.get("id", number))
         if isinstance(video_id, bytes):
             video_id = os.fsdecode(video_id)

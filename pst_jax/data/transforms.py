@@ -130,7 +130,7 @@ def _check_labels(name: str, mode: str, labels: Any) -> None:
     if (mode in ("skip", "swap")) != (labels is not None):
         raise ValueError(
             f"{name}={mode!r} with {name}_labels={labels!r}: 'skip' and 'swap' need "
-            f"{name}_labels, the others must not have any"
+            f"{name}_labels, the others must not have any (None)"
         )
     is_listed = labels is None or isinstance(labels, tuple | list)
     if not is_listed or not all(isinstance(label, numbers.Integral) for label in labels or ()):

@@ -289,6 +289,14 @@ def _check_sizes(config: ConfigDict, mesh: Mesh, num_videos: int, num_steps: int
             f"config.train.batch_size={config.train.batch_size} must be a multiple of config.train."
             f"accumulate={accumulate} times the {mesh.size} devices, {accumulate * mesh.size}"
         )
+    repeats = config.clip.num_repeats
+    microbatch = config.train.batch_size // accumulate if config.train.precise_bn_batches else 0
+    if config.train.batch_size % repeats or microbatch % repeats:
+        raise ValueError(
+            f"config.clip.num_repeats={repeats} must divide config.train.batch_size="
+            f"{config.train.batch_size}, and with config.train.precise_bn_batches a microbatch as "
+            f"well, of config.train.accumulate={accumulate}"
+        )
     if jax.process_count() > 1:
         raise ValueError("train.py runs on one host so far: start one process")
 

@@ -115,6 +115,9 @@ def stream(
 ) -> Iterator[Batch]:
     """Yields training batches that seed and step determine, whatever was read before.
 
+    Videos that cannot be read are replaced, as in training, which lists and counts them: it reads
+    the same ones.
+
     Args:
         records: the list of videos.
         spec: how clips are taken.

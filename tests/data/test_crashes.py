@@ -122,11 +122,29 @@ with CrashLog({str(tmp_path / "crashes")!r}).reading(Record({path!r}, 0, "a.mp4"
 
 def test_what_crashed_is_known_to_later_logs_and_a_damaged_list_is_named(tmp_path):
     record = Record("bad.mp4", 0, "bad.mp4")
-    (tmp_path / "crashing.json").write_text(json.dumps({"bad.mp4": "its process died"}))
+    known = {"bad.mp4 None 0.0 None": "its process died"}
+    (tmp_path / "crashing.json").write_text(json.dumps(known))
     log = CrashLog(str(tmp_path))
     log.settle()
     with pytest.raises(VideoError, match="bad.mp4: its process died"), log.reading(record):
         pass
-    (tmp_path / "crashing.json").write_text("{")
-    with pytest.raises(ValueError, match="crashing.json is damaged .*: remove it"):
-        CrashLog(str(tmp_path)).settle()
+    with log.reading(Record("bad.mp4", 0, "bad.mp4#2", start_s=1.0)):  # another part
+        pass
+    (tmp_path / "stray.mark").write_text("")
+    for text in ("{", "[1]", "3"):
+        (tmp_path / "crashing.json").write_text(text)
+        with pytest.raises(ValueError, match="crashing.json is damaged .*: remove it"):
+            CrashLog(str(tmp_path)).settle()
+
+
+def test_what_another_stream_has_found_is_no_riddle_to_this_one(tmp_path):
+    """A stream's processes hold the log as it was when they started."""
+    path = write_video(tmp_path / "a.mp4", frames_of_noise(4, 16, 16))
+    log = CrashLog(str(tmp_path / "crashes"))
+    log.settle()
+    (tmp_path / "crashes" / "1-1-1.mark").write_text(
+        json.dumps({"path": path, "label": 0, "video_id": "a.mp4"})
+    )
+    log.reasons[f"{path} None 0.0 None"] = "takes its decoder down"
+    assert log.settle() == 1
+    assert log.settle() == 0  # and the mark is settled

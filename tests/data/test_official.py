@@ -235,3 +235,30 @@ def test_the_alphabet_numbers_kinetics_as_its_label_map_does():
     path = pathlib.Path(__file__).parents[2] / "pst_jax/convert/labels/kinetics400.txt"
     names = path.read_text().splitlines()
     assert len(names) == 400 and names == sorted(names)
+
+
+def test_a_file_without_its_times_is_no_clip_where_there_are_two_of_it(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "bbb.mp4").write_bytes(b"a video")
+    header = "label,youtube_id,time_start,time_end,split\n"
+    lines = ["abseiling,bbb,1,11,train\n", "zumba,bbb,50,60,train\n", "zumba,ccc,1,11,train\n"]
+    (tmp_path / "train" / "ccc.mp4").write_bytes(b"another")
+    (tmp_path / "train.csv").write_text(header + "".join(lines))
+    listing = read_index(tmp_path / "train.csv")
+    assert [record.video_id[:3] for record in listing.missing] == ["bbb", "bbb"]
+    assert listing.present[0].path == str(tmp_path / "train" / "ccc.mp4")
+
+
+def test_a_video_goes_before_an_empty_folder_of_its_name(sets, tmp_path):
+    shutil.copytree(sets["kinetics"][0], tmp_path / "k")
+    (video,) = (tmp_path / "k" / "train").rglob("-_yt0000000*.mp4")
+    video.with_suffix("").mkdir()
+    (record, *_) = read_index(tmp_path / "k" / "train.csv").records
+    assert record.path == str(video)
+
+
+def test_diving48_has_48_classes_where_no_vocabulary_says_so(sets, tmp_path):
+    entries = [{"vid_name": "a", "label": 48, "start_frame": 0, "end_frame": 9}]
+    (tmp_path / "Diving48_V2_train.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=r"label 48 must lie in \[0, 47\]"):
+        read_index(tmp_path / "Diving48_V2_train.json")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import layouts
 import pytest
 from video_files import frames_of_noise, write_video
 
@@ -244,3 +245,18 @@ def test_a_source_that_is_not_there_is_one_line(tmp_path):
     result = run(tmp_path / "missing", tmp_path / "target", env=os.environ)
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
     assert "does not exist" in result.stderr
+
+
+def test_a_missing_video_is_taken_up_when_it_has_come(tmp_path):
+    layouts.kinetics(tmp_path / "raw")
+    first = prepare(str(tmp_path / "raw"), tmp_path / "small", Settings(videos_per_shard=5))
+    assert len(first["train"].missing) == 1 and not first["train"].unreadable
+    listing = read_index(tmp_path / "small" / "train")
+    (missing,) = listing.missing
+    assert len(listing.present) == 8
+    name = f"{missing.video_id}.mp4"
+    write_video(tmp_path / "raw" / "train" / name, frames_of_noise(8, 32, 40))
+    again = prepare(str(tmp_path / "raw"), tmp_path / "small", Settings(videos_per_shard=5))
+    assert not again["train"].missing and again["train"].num_done == 4  # its shard alone
+    assert read_index(tmp_path / "small" / "train").missing == ()
+    open_all(read_index(tmp_path / "small" / "train"))

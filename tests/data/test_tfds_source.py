@@ -1,6 +1,7 @@
 """Data sets of TFDS with encoded videos: built, listed and read, without TensorFlow."""
 
 import json
+import shutil
 import sys
 
 import layouts
@@ -160,3 +161,24 @@ def test_the_files_are_as_tfds_reads_them_itself(sets):
     data = tfds.builder("dives", data_dir=sets).as_data_source("test")
     assert data[1]["video_id"] == b"0fUzH_tZMQ8_00007" and data[1]["label"] == 1
     assert json.loads((sets / "dives/1.0.0/dataset_info.json").read_text())["fileFormat"]
+
+
+def test_a_damaged_shard_is_named_when_listed_and_when_read(sets, tmp_path):
+    shutil.copytree(sets, tmp_path / "sets")
+    source = f"tfds:{tmp_path / 'sets'}|dives:train"
+    records = read_index(source).records
+    (shard,) = (tmp_path / "sets" / "dives").rglob("dives-train.array_record*")
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    tfds_source._open.cache_clear()
+    problems = []
+    for record in records:
+        try:
+            all_frames(record)
+        except VideoError as error:
+            problems.append(str(error))
+    assert problems and all("cannot be read" in problem for problem in problems)
+    tfds_source._read.cache_clear()
+    with pytest.raises(ValueError, match=r"example \d+ cannot be read .*, nor its label"):
+        read_index(source)
