@@ -87,7 +87,10 @@ class CrashLog:
             with files.replacing(path) as scratch:
                 scratch.write_text(json.dumps(self.reasons, indent=2) + "\n")
         for mark in marks:  # last: should this process be killed, all is tried again
-            mark.write_bytes(b"")  # and not removed: a thread may have it open
+            if _process_of(mark) == os.getpid():
+                mark.write_bytes(b"")  # a thread may have it open
+            else:
+                mark.unlink(missing_ok=True)
         return sum(key in self.reasons for key in suspects)
 
     def _recall(self) -> None:
@@ -133,12 +136,26 @@ def _key(record: Record) -> str:
 
 def _is_another(mark: pathlib.Path) -> bool:
     """Whether another process wrote it, which still runs."""
-    process, started = mark.name.split("-")[:2]
-    return int(process) != os.getpid() and _started(int(process)) == started
+    process, started = _process_of(mark), mark.name.split("-")[1]
+    if process == os.getpid():
+        return False
+    if started:
+        return _started(process) == started
+    try:  # a system that does not tell
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as another user
+        pass
+    return True
+
+
+def _process_of(mark: pathlib.Path) -> int:
+    return int(mark.name.partition("-")[0])
 
 
 def _started(process: int) -> str:
-    """When a process was started, in ticks since the machine was; "" where it does not run."""
+    """When a process was started, in ticks since the machine was; "" where that is not told."""
     try:
         text = pathlib.Path(f"/proc/{process}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
