@@ -197,7 +197,10 @@ def _read_lists(
         file = os.path.join(root, config.data.class_names)
         names["class_names"] = read_class_names(file, num_classes)
     for split in splits:
-        listing = read_index(_source(config, split), root, num_classes)
+        try:
+            listing = read_index(_source(config, split), root, num_classes)
+        except ValueError as error:
+            raise ValueError(f"config.data.{split}: {error}") from None
         records[split] = _present(listing, config, split) if split == "train" else listing.records
         if listing.class_names:
             names[split] = listing.class_names

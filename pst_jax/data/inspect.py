@@ -56,6 +56,8 @@ def main(args: argparse.Namespace) -> int | None:
     print(as_json if args.json == TERMINAL else report(args.path, found), end="", flush=True)
     if args.sheet:
         draw(_training_split(listings))
+        if args.json != TERMINAL:
+            print(f"batches are drawn to {files.printable(args.sheet)}")
     return ERROR if found["unreadable"] else None
 
 

@@ -306,8 +306,6 @@ def _restarted(batches, num_threads, num_workers, crash_log, decoder) -> Iterato
     """Yields batches; goes on where a video has taken a process down, without that video."""
     num_done = 0
     while True:
-        # Counted on the way, and not kept: a batch held here would outlive the processes, whose
-        # memory it is.
         done = itertools.count(num_done)
         stream = _generate(batches[num_done:], num_threads, num_workers)
         try:
@@ -339,7 +337,16 @@ def _generate(batches: grain.MapDataset, num_threads: int, num_workers: int) -> 
             flags.FLAGS.mark_as_parsed()
         stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
     with contextlib.closing(iter(stream)) as iterator:
-        yield from iterator
+        yield from map(_own, iterator) if num_workers else iterator
+
+
+def _own(batch: Batch) -> Batch:
+    """Copies a batch out of the memory of the process that made it, which is freed at once.
+
+    Else it lies there for as long as anybody holds the batch, such as a jax array on a CPU, and a
+    program that ends meanwhile complains of memory that leaks.
+    """
+    return {name: np.array(value) for name, value in batch.items()}
 
 
 @atexit.register

@@ -352,6 +352,9 @@ def main(args: argparse.Namespace) -> int | None:
     )
     for split, summary in summaries.items():
         print(summarise(split, summary))
+    if args.verify:
+        num_damaged = sum(len(summary.damaged) for summary in summaries.values())
+        print(f"verified: all was decoded once more, {num_damaged} of it damaged")
     if args.json:
         report = {split: dataclasses.asdict(summary) for split, summary in summaries.items()}
         _write(pathlib.Path(args.json), json.dumps(report, indent=1) + "\n")

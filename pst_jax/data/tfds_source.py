@@ -154,8 +154,9 @@ def _open(path: str) -> tuple[Sequence[bytes], Mapping[str, Any]]:
     ) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")  # it goes on to list all there are
         raise ValueError(
-            f"{path}: cannot be read: {reason[:200]}; it must lie in "
-            f"{data_dir or 'the folder of TFDS'} as ArrayRecord, without the feature Video"
+            f"{path}: cannot be read: {reason[:200]}; it must lie in the data_dir of TFDS, "
+            f"{data_dir or 'its own'} (config.data.root), as ArrayRecord"
+            + (", without the feature Video" if isinstance(error, ImportError) else "")
         ) from error
 
 

@@ -138,7 +138,7 @@ def _check_labels(name: str, mode: str, labels: Any) -> None:
     if mode == "swap" and sorted(labels) != list(range(len(labels))):
         raise ValueError(
             f"{name}_labels={labels} must be a permutation of 0 to {len(labels) - 1} for "
-            f"{name}='swap'"
+            f"{name}='swap': for every class, the class that it becomes"
         )
 
 

@@ -293,6 +293,7 @@ def _frame_predict(run: _Run) -> clips.FramePredict:
 # Column, key of the report, format.
 _COLUMNS = (
     ("top-1 %", "top1", lambda v: f"{v * 100:.1f}"),
+    ("unreadable counted wrong: top-1 %", "top1_unreadable_wrong", lambda v: f"{v * 100:.1f}"),
     ("top-5 %", "top5", lambda v: f"{v * 100:.1f}"),
     ("within pairs %", "within_pair", lambda v: f"{v * 100:.1f}"),
     ("shuffled: top-1 %", "top1_shuffled", lambda v: f"{v * 100:.1f}"),
@@ -318,6 +319,8 @@ def table(reports: dict[str, dict[str, Any]]) -> str:
         A Markdown table with a row per run; columns that no run has are left out.
     """
     columns = [column for column in _COLUMNS if any(column[1] in r for r in reports.values())]
+    if not any(report.get("num_unreadable") for report in reports.values()):
+        columns = [column for column in columns if column[1] != "top1_unreadable_wrong"]
     rows = [
         [name, *(show(report[key]) if key in report else "" for _, key, show in columns)]
         for name, report in reports.items()

@@ -240,8 +240,8 @@ class _Run:
             raise ValueError(
                 f"{self.unreadable.count} of {num_seen} clips could not be read and were replaced, "
                 f"more than config.data.max_unreadable_share={allowed}: mend the files listed in "
-                f"{self.unreadable.path}, or raise the share, and run the same command again; the "
-                f"last: {found[-1]}"
+                f"{self.unreadable.path} (python -m pst_jax.data.inspect finds all such), or raise "
+                f"the share, and run the same command again; the last: {found[-1]}"
             )
 
     def _evaluate(self, step: int, state: TrainState) -> None:
