@@ -50,7 +50,7 @@ _MAX_VIDEOS = 64  # that are read, spread over the list
 _TURN_CLIPS = 4  # some tenths of a second
 _MIN_ROUNDS = 5
 _POINTS = 50  # of a memory run
-_WARM_UP = 0.2  # of the clips of a memory run: caches fill and the heap grows to its size
+_WARM_UP = 0.5  # of the clips of a memory run: caches fill and the heap grows to its size
 
 
 def generate(folder: pathlib.Path, num_videos: int = 4, num_frames: int = 300) -> dict[str, str]:
@@ -245,7 +245,7 @@ def memory(records: Sequence[Record], num_clips: int, num_threads: int) -> dict[
 
     Returns:
         JSON values: "clips" read and "resident_kb" then, at fifty points, and
-        "kb_per_1000_clips": the slope by least squares behind the first fifth, with its 95 %
+        "kb_per_1000_clips": the slope by least squares over the second half, with its 95 %
         interval; "low" and "high" take the points for independent of each other.
     """
     every = max(1, num_clips // _POINTS)
@@ -341,11 +341,12 @@ def main(args: argparse.Namespace) -> None:
         if args.memory:
             records = [record for source in sources.values() for record in readable(source)]
             figures = memory(records, args.clips, max(args.num_threads, 1))
-            slope = figures["kb_per_1000_clips"]
+            first_mb, *_, last_mb = (kb / 1024 for kb in figures["resident_kb"])
+            slope = "{slope:.1f} [{low:.1f}, {high:.1f}]".format(**figures["kb_per_1000_clips"])
             print(
-                f"{args.clips} clips of {len(records)} videos: resident memory changes by "
-                "{slope:.1f} [{low:.1f}, {high:.1f}] kB per 1,000 clips".format(**slope)
-                + f", it is {figures['resident_kb'][-1] / 1024:.0f} MB"
+                f"{args.clips} clips of {len(records)} videos: resident memory goes from "
+                f"{first_mb:.0f} to {last_mb:.0f} MB, and in the second half changes by {slope} kB "
+                "per 1,000 clips"
             )
         else:
             figures = {name: getattr(args, name) for name in ("num_threads", "num_workers")}
