@@ -225,7 +225,9 @@ def _read_shards(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[dict[
     return lines
 
 
-def _has_come(lines: Sequence[dict[str, Any]], group: Sequence[Record], missing: set[Record]):
+def _has_come(
+    lines: Sequence[dict[str, Any]], group: Sequence[Record], missing: set[Record]
+) -> bool:
     """Whether a shard lacks what was missing when it was made, and is there now."""
     return any(
         line["status"] == "missing" and record not in missing for line, record in zip(lines, group)
